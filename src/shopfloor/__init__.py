@@ -1,0 +1,1 @@
+"""Shopfloor: what machines say, as durable data, honest OEE and safe control."""

@@ -1,0 +1,1 @@
+"""Who may write what, presses as leases, and the audit chain."""

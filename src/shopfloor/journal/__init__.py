@@ -1,0 +1,1 @@
+"""The durable record between everything, and the loss ledger."""

@@ -1,0 +1,1 @@
+"""Runs and supervises sources, processors and sinks round the journal."""

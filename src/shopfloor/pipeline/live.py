@@ -1,0 +1,56 @@
+"""The newest sample of every tag, in memory: what the console shows and `tap` prints."""
+
+import asyncio
+from collections.abc import Iterable
+
+from shopfloor.samples import Batch, Sample
+
+
+class Live:
+    """The newest sample of each tag by its own time, with a revision that grows with every batch.
+
+    One writer (the pipeline) and any number of viewers in the same event loop.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, tuple[int, Batch, int]] = {}
+        self.revision = 0
+        self._changed = asyncio.Event()
+
+    def take(self, batch: Batch) -> None:
+        """Note what became durable. Late samples (older than what is known) change nothing."""
+        self.revision += 1
+        revision, latest, times = self.revision, self._latest, batch.times
+        for i, tag in enumerate(batch.tags):
+            known = latest.get(tag)
+            if known is None or known[1].times[known[2]] <= times[i]:
+                latest[tag] = (revision, batch, i)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait until something is newer than now."""
+        await self._changed.wait()
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def get(self, tag: str) -> Sample | None:
+        """The newest sample of this tag."""
+        known = self._latest.get(tag)
+        return None if known is None else _sample(known[1], known[2])
+
+    def samples(self, since: int = 0) -> Iterable[Sample]:
+        """The newest sample of each tag that changed after revision ``since``; of every tag by default."""
+        return (_sample(batch, i) for revision, batch, i in self._latest.values() if revision > since)
+
+
+def _sample(batch: Batch, i: int) -> Sample:
+    return Sample(
+        batch.tags[i],
+        batch.times[i],
+        batch.values[i],
+        batch.qualities[i],
+        0 if batch.statuses is None else batch.statuses[i],
+        0 if batch.server_times is None else batch.server_times[i],
+    )

@@ -1,0 +1,1 @@
+"""Wire formats and clients that sources and sinks share."""

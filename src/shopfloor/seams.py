@@ -1,0 +1,97 @@
+"""The seams: what a source, a processor and a sink are to the pipeline that runs them.
+
+Components hold no retry, backoff, reconnect or counting: they raise one of the three errors of
+``samples`` and the pipeline does the rest. ``async with`` is the connection, so leaving it must
+close everything that was opened, also after an error or a cancellation.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from shopfloor.samples import Batch, Command, Outcome, Sample, TagInfo
+
+
+class Connection(ABC):  # noqa: B024  # abstract by role: sources and sinks open what they need, some nothing
+    """Something that is entered to connect and left to disconnect."""
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raise Unavailable when the other side is away, Misconfigured when a person must act."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Disconnect and free everything; never raise because the other side is already gone."""
+
+
+class Source(Connection):
+    """Where samples come from and commands go."""
+
+    def resume(self, checkpoint: bytes) -> None:
+        """Go on after this checkpoint: the last one that became durable. Called before ``batches``."""
+
+    @abstractmethod
+    def batches(self) -> AsyncGenerator[Batch]:
+        """Yield batches until cancelled. The code after a ``yield`` runs only once that batch is on disk.
+
+        So the acknowledgement to the other side goes right there. Raise Unavailable when the
+        connection is lost.
+        """
+
+    async def execute(self, command: Command) -> Outcome:
+        """Write ``command.value`` to ``command.tag``, read it back and say what became of it.
+
+        Called while connected, concurrently with ``batches``. Check ``command.expires`` right before
+        the write. Never retry: when it is not known whether the write took place, ``done`` is None.
+        """
+        return Outcome(command.id, done=False, detail="this source cannot be written to")
+
+    async def browse(self) -> AsyncIterator[TagInfo]:
+        """Every tag that the other side offers. Called while connected, not beside ``batches``."""
+        return
+        yield  # makes this an empty asynchronous generator
+
+
+class Sink(Connection):
+    """Where samples go."""
+
+    async def held(self) -> int | None:
+        """The last offset that the sink itself holds, or None when it keeps no position of its own.
+
+        A sink that stores the offset in the transaction that stores the samples makes them count
+        exactly once: after a crash the pipeline goes on behind this offset. Called after connecting.
+        """
+        return None
+
+    @abstractmethod
+    async def write(self, offset: int, batch: Batch) -> None:
+        """Take the batch; returning means that it is held. The same offset twice must count once if promised.
+
+        Raise Rejected with the indices that will never be accepted: nothing of the batch is then
+        held, and the pipeline offers it again without them.
+        """
+
+    async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
+        """Take several batches in ascending offsets; sinks with transactions override it to use one.
+
+        When it raises Rejected the pipeline offers the entries again one by one.
+        """
+        for offset, batch in entries:
+            await self.write(offset, batch)
+
+
+class Processor(ABC):
+    """What is worked out of samples: pure, no I/O, no wall clock; any split into batches gives the same."""
+
+    @abstractmethod
+    def process(self, batch: Batch) -> list[Sample]:
+        """Fold the batch into the state and return what it gives, each stamped with sample time."""
+
+    def snapshot(self) -> bytes:
+        """The state, to be stored in the transaction that stores the output and the position."""
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        """Take up a state that ``snapshot`` gave, possibly of an older version of this processor."""

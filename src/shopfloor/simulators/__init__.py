@@ -1,0 +1,1 @@
+"""Machines that speak the real protocols."""

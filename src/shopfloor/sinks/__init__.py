@@ -1,0 +1,1 @@
+"""Where samples go: one file a destination."""

@@ -1,0 +1,1 @@
+"""Where samples come from and commands go: one file a protocol."""

@@ -1,0 +1,1 @@
+"""Contract tests to inherit, clocks, fault proxies: shipped to outsiders."""
