@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs the web app's tests, then Python's with the arguments given; fails when either fails.
+# pytest's closing line is the last that it prints.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=0
+if [ -f web/package.json ]; then
+    (cd web && PATH="$PWD/../.venv/bin:$PATH" npm run --silent test) || failed=1
+    [ "$failed" -eq 0 ] || printf 'FAILED: the web app'"'"'s tests, see above\n'
+fi
+.venv/bin/python -m pytest "$@" || failed=$?
+exit "$failed"
