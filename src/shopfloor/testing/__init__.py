@@ -1,1 +1,4 @@
-"""Contract tests to inherit, clocks, fault proxies: shipped to outsiders."""
+"""For those who write connectors: contract tests to inherit, clocks, broken networks, real servers.
+
+It needs pytest, pytest-asyncio and trustme, which the product itself does not.
+"""

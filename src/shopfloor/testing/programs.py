@@ -1,0 +1,239 @@
+"""Real servers for tests: found or skipped, started on a free port, stopped by the test that started them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from asyncio import to_thread
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, NoReturn, Self
+
+import pytest
+
+from shopfloor.testing.certificates import Identity
+
+_ADMIN_PATHS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Debian puts servers there; the PATH of an ordinary user leaves them out."""
+
+
+def require_program(name: str, how_to_install: str) -> str:
+    """The path of a program that the test needs.
+
+    Skips the test when it is not installed, naming it and how to install it; where the environment
+    variable CI is "true" the test fails instead: nothing is left untested there.
+    """
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_PATHS)))
+    return missing(f"{name} is not installed", how_to_install) if found is None else found
+
+
+def missing(what: str, how_to_install: str) -> NoReturn:
+    """Skip the test, saying what is missing; fail it where the environment variable CI is "true"."""
+    reason = f"{what}; install it with: {how_to_install}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something accepts TCP connections there."""
+    with suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+class ServerProcess:
+    """A server as a child process: ready when its port answers, stopped firmly when the block ends.
+
+    Use it with ``with`` (any fixture) or ``async with`` (the event loop runs on meanwhile). A server
+    that does not come up in time fails the test and shows its log.
+    """
+
+    def __init__(  # noqa: PLR0913  # keyword-only options of one process
+        self,
+        command: Sequence[str | Path],
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        within: float = 20.0,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        """Prepare ``command``; nothing runs yet.
+
+        ``environment`` adds to this process's own, ``folder`` is its working directory, ``within``
+        is how many seconds it may take to come up, ``ready`` says so where an answering port is not
+        enough.
+        """
+        self.command = [str(part) for part in command]
+        self.host = host
+        self.port = port
+        self._environment = {**os.environ, **(environment or {})}
+        self._folder = folder
+        self._within = within
+        self._ready = ready or (lambda: answers(host, port))
+        self._log: IO[bytes] | None = None
+        self._said = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await to_thread(self.stop)
+
+    @property
+    def pid(self) -> int:
+        """Its process id; raises RuntimeError when it does not run."""
+        if self._process is None:
+            raise RuntimeError(f"{self.command[0]} does not run")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; fails the test with its log otherwise."""
+        if self._log is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  # stop() closes it
+        self._process = subprocess.Popen(  # noqa: S603  # tests start what tests name
+            self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            env=self._environment, cwd=self._folder,
+        )  # fmt: skip
+        deadline = time.monotonic() + self._within
+        while not self._ready():
+            if not self.running or time.monotonic() > deadline:
+                ended = f"ended with {self._process.returncode}" if not self.running else "does not answer"
+                self.stop()
+                pytest.fail(f"{self.command[0]} {ended} after {self._within} s at most; it said:\n{self.log()}")
+            time.sleep(0.01)
+
+    def stop(self, within: float = 5.0) -> None:
+        """Ask it to end, kill it after ``within`` seconds; no harm when it is gone already."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._said = self.log()
+        if self._log is not None:
+            self._log.close()
+        self._process = self._log = None
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as the out-of-memory killer would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Freeze it with SIGSTOP: its connections stay open and hear nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after ``pause``."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def log(self) -> str:
+        """What it printed so far, over all its starts; at most the last 20 kB of each."""
+        if self._log is None:
+            return self._said
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 20_000))
+        return self._said + self._log.read().decode(errors="replace")
+
+
+class Mosquitto(ServerProcess):
+    """A real MQTT broker (3.1, 3.1.1 and 5) on a free loopback port, for the time of a test.
+
+    Queues are unbounded: with Mosquitto's defaults it drops messages of fast publishers silently.
+    """
+
+    HOW_TO_INSTALL: Final = "apt-get install mosquitto"
+
+    def __init__(  # noqa: PLR0913  # keyword-only options of one broker
+        self,
+        folder: Path,
+        *,
+        users: Mapping[str, str] | None = None,
+        identity: Identity | None = None,
+        client_authority: Path | None = None,
+        access: str | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Write its configuration into ``folder``, which must exist.
+
+        ``users`` maps names to passwords and forbids anonymous clients. ``identity`` is the server's
+        certificate and turns TLS on; with ``client_authority`` (a PEM file) only clients with a
+        certificate of that authority come in. ``access`` is an access control list in Mosquitto's
+        notation, ``options`` are further configuration lines.
+        """
+        program = require_program("mosquitto", self.HOW_TO_INSTALL)
+        port = free_port()
+        lines = [
+            *(["user root"] if os.geteuid() == 0 else []),  # else it drops to a user who cannot read the keys
+            "log_dest stderr",
+            "persistence false",
+            "max_inflight_messages 0",
+            "max_queued_messages 0",
+            f"listener {port} 127.0.0.1",
+            f"allow_anonymous {'true' if users is None else 'false'}",
+            *options,
+        ]
+        if users is not None:
+            lines.append(f"password_file {_password_file(folder, users)}")
+        if identity is not None:
+            lines += [f"certfile {identity.certificate}", f"keyfile {identity.key}"]
+        if client_authority is not None:
+            lines += [f"cafile {client_authority}", "require_certificate true"]
+        if access is not None:
+            (folder / "access").write_text(access)
+            lines.append(f"acl_file {folder / 'access'}")
+        configuration = folder / "mosquitto.conf"
+        configuration.write_text("\n".join(lines) + "\n")
+        super().__init__([program, "-c", configuration], port)
+
+
+def _password_file(folder: Path, users: Mapping[str, str]) -> Path:
+    program = require_program("mosquitto_passwd", Mosquitto.HOW_TO_INSTALL)
+    file = folder / "passwords"
+    file.touch()
+    for user, password in users.items():
+        subprocess.run(  # noqa: S603  # a fixed program with the test's own names
+            [program, "-b", file, user, password], check=True, capture_output=True
+        )
+    return file
