@@ -64,8 +64,8 @@ class Batch:
     """Samples of one source that become durable together.
 
     Iterate it for samples, or take its columns, which all have the batch's length:
-    ``tags`` (str), ``times`` (array 'q'), ``values`` (array 'd' when every value is a float, else a
-    list), ``qualities`` (array 'H'), and, only where the protocol has them, ``statuses`` (array 'I')
+    ``tags`` (str), ``times`` (array 'q'), ``values`` (array 'd' when every value is a float, array 'q'
+    when every value is an int64, else a list), ``qualities`` (array 'H'), and, only where the protocol has them, ``statuses`` (array 'I')
     and ``server_times`` (array 'q'), else None. The arrays offer the buffer protocol, so pyarrow and
     NumPy read them without a copy. Columns must not be changed once the batch exists: readers of the
     journal share them.
@@ -163,9 +163,7 @@ class Batch:
             self.received,
             [self.tags[i] for i in indices],
             array("q", [self.times[i] for i in indices]),
-            array("d", [self.values[i] for i in indices])  # type: ignore[arg-type]  # an array 'd' holds floats only
-            if isinstance(self.values, array)
-            else [self.values[i] for i in indices],
+            _like(self.values, [self.values[i] for i in indices]),
             array("H", [self.qualities[i] for i in indices]),
             statuses=None if self.statuses is None else array("I", [self.statuses[i] for i in indices]),
             server_times=None if self.server_times is None else array("q", [self.server_times[i] for i in indices]),
@@ -174,6 +172,13 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} from {self.source}>"
+
+
+def _like(column: Sequence[Value], values: list[Value]) -> Sequence[Value]:
+    """The values in a column of the same layout."""
+    if isinstance(column, array):
+        return array(column.typecode, values)  # type: ignore[arg-type]  # they came out of such an array
+    return values
 
 
 class Command(msgspec.Struct, frozen=True):

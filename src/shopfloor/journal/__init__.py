@@ -1,1 +1,19 @@
-"""The durable record between everything, and the loss ledger."""
+"""The durable record between everything, and the loss ledger (docs/specs/journal.md, docs/specs/ledger.md)."""
+
+from shopfloor.journal.base import DeadLetter, Entry, Journal, JournalState, LedgerRow, Reader, Tally
+from shopfloor.journal.ledger import Balance, balances, read_file
+from shopfloor.journal.sqlite import SqliteJournal
+
+__all__ = [
+    "Balance",
+    "DeadLetter",
+    "Entry",
+    "Journal",
+    "JournalState",
+    "LedgerRow",
+    "Reader",
+    "SqliteJournal",
+    "Tally",
+    "balances",
+    "read_file",
+]

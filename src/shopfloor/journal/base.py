@@ -1,0 +1,151 @@
+"""What a journal promises to those who write and read it (docs/specs/journal.md, docs/specs/ledger.md)."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from shopfloor.samples import Batch, Sample
+
+ReaderOutcome = Literal["delivered", "filtered", "deduplicated", "rejected", "dropped"]
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One batch in the journal; ``batch`` is None when the entry is damaged."""
+
+    offset: int
+    batch: Batch | None
+    source: str
+    samples: int
+    received: int
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """What became of some samples of one entry at one reader."""
+
+    offset: int
+    source: str
+    outcome: ReaderOutcome
+    samples: int
+    received: int
+    """Time of reception of the entry, ns UTC."""
+    reason: str = ""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """Samples that a reader will never take."""
+
+    id: int
+    reader: str
+    offset: int
+    time: int
+    reason: str
+    samples: Sequence[Sample]
+
+
+class LedgerRow(msgspec.Struct, frozen=True):
+    """A sum of the ledger. ``outcome`` is a reader's outcome, or received, base, waiting, lost before us."""
+
+    source: str
+    reader: str
+    outcome: str
+    samples: int
+    reason: str = ""
+    first: int = 0
+    last: int = 0
+
+
+class JournalState(msgspec.Struct, frozen=True):
+    """How full the journal is."""
+
+    entries: int
+    samples: int
+    """Waiting for the slowest reader or for trimming."""
+    size: int
+    """Bytes in use."""
+    keep: int
+    oldest: int | None
+    """Time of reception of the oldest entry, ns UTC."""
+    full: bool
+    """Whether sources are held back (``when_full: refuse``)."""
+    damaged: int
+    """Damaged entries met since the start."""
+    salvaged: str = ""
+    """What was done when the file was damaged, else ""."""
+
+
+class Reader(Protocol):
+    """A named reader: a sink, a processor or the historian."""
+
+    name: str
+    position: int
+    """The last offset that was committed."""
+    state: bytes
+
+    async def read(self, most_samples: int = 100_000) -> list[Entry]:
+        """The next entries, in order, at least one; waits for it. Goes on behind what it gave last."""
+        ...
+
+    def rewind(self, position: int | None = None) -> None:
+        """Read again from behind ``position``, by default the last commit."""
+        ...
+
+    def commit(
+        self,
+        offset: int,
+        tallies: Sequence[Tally] = (),
+        *,
+        state: bytes | None = None,
+        output: Batch | None = None,
+        dead: Sequence[tuple[int, str, Batch]] = (),
+    ) -> Awaitable[None]:
+        """Everything up to ``offset`` is done: one transaction for position, state, output, tally, dead letters.
+
+        The commit is under way when this returns; await the result to know that it is on disk.
+        ``dead`` gives (offset, reason, the refused samples).
+        """
+        ...
+
+    def lag(self) -> tuple[int, int]:
+        """Entries not committed yet, and the time of reception of the oldest of them in ns UTC (0: none or unknown)."""
+        ...
+
+
+class Journal(Protocol):
+    """The durable record."""
+
+    async def append(self, batch: Batch) -> int:
+        """Make the batch durable, its ``checkpoint`` with it, and return its offset.
+
+        Waits while the journal is full. Raises Unavailable when the disk refuses, ValueError for
+        a batch that cannot be stored.
+        """
+        ...
+
+    async def reader(self, name: str) -> Reader:
+        """The reader of this name; a new one starts at the oldest entry."""
+        ...
+
+    async def forget(self, name: str) -> bool:
+        """Take a reader away for good; False when there was none."""
+        ...
+
+    async def checkpoint(self, source: str) -> bytes | None:
+        """The last durable checkpoint of a source."""
+        ...
+
+    async def ledger(self) -> list[LedgerRow]:
+        """Every sum of the ledger."""
+        ...
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        """The newest refused samples."""
+        ...
+
+    async def state(self) -> JournalState:
+        """How full it is."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is waiting and close; idempotent."""
+        ...

@@ -1,0 +1,85 @@
+"""The sums of the loss ledger and the check that they balance (docs/specs/ledger.md)."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from shopfloor.journal.base import LedgerRow
+from shopfloor.samples import Misconfigured
+
+OUTCOMES = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """One source → reader pair: what was owed to the reader and what became of it."""
+
+    source: str
+    reader: str
+    owed: int
+    """received − base"""
+    outcomes: dict[str, int]
+
+    @property
+    def missing(self) -> int:
+        """Samples that nothing accounts for: 0, or there is a bug."""
+        return self.owed - sum(self.outcomes.values())
+
+
+def sums(db: sqlite3.Connection) -> list[LedgerRow]:
+    """Every sum of the ledger, from one snapshot of the journal."""
+    rows: list[LedgerRow] = []
+    sources = db.execute("SELECT name, received, lost FROM source ORDER BY name").fetchall()
+    for source, received, lost in sources:
+        rows.append(LedgerRow(source, "", "received", received))
+        if lost:
+            rows.append(LedgerRow(source, "", "lost before us", lost))
+    bases = {(reader, source): n for reader, source, n in db.execute("SELECT reader, source, samples FROM base")}
+    waiting = (
+        "SELECT coalesce(sum(samples), 0) FROM entry WHERE offset > ? AND source IN (SELECT id FROM name WHERE name = ?)"
+    )
+    for reader, counted in db.execute("SELECT name, counted FROM reader ORDER BY name").fetchall():
+        for source, _, _ in sources:
+            rows.append(LedgerRow(source, reader, "base", bases.get((reader, source), 0)))
+            rows.append(LedgerRow(source, reader, "waiting", db.execute(waiting, (counted, source)).fetchone()[0]))
+    tallies = "SELECT source, reader, outcome, samples, reason, first, last FROM tally ORDER BY reader, source, id"
+    rows.extend(LedgerRow(*row) for row in db.execute(tallies))
+    return rows
+
+
+def balances(rows: Iterable[LedgerRow]) -> list[Balance]:
+    """The source → reader pairs of these sums."""
+    received: dict[str, int] = {}
+    pairs: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        if row.outcome == "received":
+            received[row.source] = row.samples
+        elif row.reader:
+            pair = pairs[row.source, row.reader]
+            pair[row.outcome] = pair.get(row.outcome, 0) + row.samples
+    return [
+        Balance(
+            source,
+            reader,
+            received.get(source, 0) - pair.get("base", 0),
+            {outcome: pair[outcome] for outcome in OUTCOMES if pair.get(outcome)},
+        )
+        for (source, reader), pair in sorted(pairs.items())
+    ]
+
+
+def read_file(path: Path) -> list[LedgerRow]:
+    """The sums of a journal file, also while a Shopfloor is writing it. Raises Misconfigured."""
+    if not path.exists():
+        raise Misconfigured(f"there is no journal {path} yet; start the plant first")
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            connection.execute("BEGIN")
+            return sums(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise Misconfigured(f"the journal {path} cannot be read: {error}") from error

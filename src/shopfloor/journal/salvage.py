@@ -1,0 +1,244 @@
+"""Takes every row whose checksum holds out of a damaged journal file into a new one.
+
+SQLite refuses a file as soon as a page that it needs is damaged, although most rows are whole. So this
+module reads the pages itself (https://sqlite.org/fileformat2.html): it overlays the committed frames of
+the WAL, walks all leaf pages of tables, follows overflow chains, and recognises a row by its shape and
+its checksum. Nothing is deleted: the damaged file is kept beside the new one.
+"""
+
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from shopfloor.journal import body
+from shopfloor.journal.names import name_checksum
+
+_LEAF: Final = 0x0D
+_WAL_HEAD: Final = struct.Struct(">8I")
+_FRAME_HEAD: Final = struct.Struct(">6I")
+_PAGE_SIZES: Final = tuple(2**n for n in range(9, 17))
+_MOST_COLUMNS: Final = 16
+
+Column = int | float | str | bytes | None
+Row = tuple[int, list[Column]]
+
+
+def salvage(path: Path, schema: str, connect: Callable[[Path | None], sqlite3.Connection], now: int) -> str:
+    """Replace the damaged journal at ``path`` by one with all that can be read; return what was done, in words."""
+    stamp = datetime.fromtimestamp(now / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    fresh = path.with_name(f"{path.name}.salvage")
+    for leftover in _files(fresh):
+        leftover.unlink(missing_ok=True)
+    pages = _pages(path)
+    db = connect(fresh)
+    db.executescript(f"BEGIN;{schema}COMMIT;")
+    db.execute("BEGIN")
+    entries = 0
+    for rowid, row in rows(pages):
+        entries += _keep(db, rowid, row)
+    db.execute("UPDATE last SET offset = max(offset, coalesce((SELECT max(offset) FROM entry), 0))")
+    lost = _settle(db)
+    db.execute("COMMIT")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.close()
+    kept = path.with_name(f"{path.name}.damaged-{stamp}")
+    for old, new in zip(_files(path), _files(kept), strict=True):
+        if old.exists():
+            old.rename(new)
+    fresh.rename(path)
+    return (
+        f"the journal file was damaged: {entries} entries were carried over, {lost} samples not yet delivered are lost;"
+        f" the damaged file is kept as {kept.name}"
+    )
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _pages(path: Path) -> dict[int, bytes]:
+    """The file's pages by number, with the committed pages of the WAL laid over them."""
+    content = path.read_bytes()
+    wal = path.with_name(f"{path.name}-wal")
+    frames = wal.read_bytes() if wal.exists() else b""
+    size = _page_size(content, frames)
+    pages = {1 + at // size: content[at : at + size] for at in range(0, len(content), size)}
+    pages.update(_committed(frames, size))
+    return pages
+
+
+def _page_size(content: bytes, frames: bytes) -> int:
+    """From the WAL's or the file's head, else the size at which most pages look like leaves."""
+    if len(frames) >= _WAL_HEAD.size and _WAL_HEAD.unpack_from(frames)[2] in _PAGE_SIZES:
+        return int(_WAL_HEAD.unpack_from(frames)[2])
+    said = int.from_bytes(content[16:18], "big") if len(content) > 18 else 0
+    if content.startswith(b"SQLite format 3\0") and (said == 1 or said in _PAGE_SIZES):
+        return 65536 if said == 1 else said
+    return max(_PAGE_SIZES, key=lambda size: size * sum(content[at] == _LEAF for at in range(size, len(content), size)))
+
+
+def _committed(frames: bytes, size: int) -> dict[int, bytes]:
+    """The pages of the WAL up to its last whole commit: salts must fit, a frame with a size commits."""
+    if len(frames) < _WAL_HEAD.size:
+        return {}
+    salts = _WAL_HEAD.unpack_from(frames)[4:6]
+    pages: dict[int, bytes] = {}
+    open_pages: dict[int, bytes] = {}
+    step = _FRAME_HEAD.size + size
+    for at in range(_WAL_HEAD.size, len(frames) - step + 1, step):
+        number, commit, *rest = _FRAME_HEAD.unpack_from(frames, at)
+        if tuple(rest[:2]) != salts:
+            break
+        open_pages[number] = frames[at + _FRAME_HEAD.size : at + step]
+        if commit:
+            pages.update(open_pages)
+            open_pages.clear()
+    return pages
+
+
+def rows(pages: dict[int, bytes]) -> Iterator[Row]:
+    """Every row that stands whole in some leaf page of a table, as (rowid, columns)."""
+    for number, page in sorted(pages.items()):
+        head = 100 if number == 1 else 0
+        if len(page) < head + 8 or page[head] != _LEAF:
+            continue
+        cells = int.from_bytes(page[head + 3 : head + 5], "big")
+        for index in range(min(cells, len(page) // 4)):
+            at = int.from_bytes(page[head + 8 + 2 * index : head + 10 + 2 * index], "big")
+            try:
+                yield _row(page, at, pages)
+            except (IndexError, ValueError, struct.error):
+                continue  # this cell is damaged; its neighbours may be whole
+
+
+def _row(page: bytes, at: int, pages: dict[int, bytes]) -> Row:
+    size, at = _varint(page, at)
+    rowid, at = _varint(page, at)
+    payload = _payload(page, at, size, pages)
+    head_size, at = _varint(payload, 0)
+    kinds: list[int] = []
+    while at < head_size and len(kinds) < _MOST_COLUMNS:
+        kind, at = _varint(payload, at)
+        kinds.append(kind)
+    columns: list[Column] = []
+    at = head_size
+    for kind in kinds:
+        column, at = _column(payload, at, kind)
+        columns.append(column)
+    return rowid - 2**64 if rowid >= 2**63 else rowid, columns
+
+
+def _payload(page: bytes, at: int, size: int, pages: dict[int, bytes]) -> bytes:
+    """The bytes of a cell, its overflow chain included; the file format's own formula says what is local."""
+    usable = len(page)
+    most = usable - 35
+    if size <= most:
+        return _exactly(page, at, size)
+    least = (usable - 12) * 32 // 255 - 23
+    local = least + (size - least) % (usable - 4)
+    local = local if local <= most else least
+    parts = [_exactly(page, at, local)]
+    following = int.from_bytes(_exactly(page, at + local, 4), "big")
+    missing = size - local
+    while missing > 0:
+        if following not in pages or len(parts) > len(pages):
+            raise ValueError("a broken chain")
+        part = pages[following]
+        following = int.from_bytes(_exactly(part, 0, 4), "big")
+        parts.append(_exactly(part, 4, min(missing, usable - 4)))
+        missing -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _exactly(data: bytes, at: int, size: int) -> bytes:
+    part = data[at : at + size]
+    if len(part) != size:
+        raise ValueError("cut off")
+    return part
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for _ in range(8):
+        byte = data[at]
+        at += 1
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, at
+    return value << 8 | data[at], at + 1
+
+
+def _column(data: bytes, at: int, kind: int) -> tuple[Column, int]:
+    sizes = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
+    if kind >= 12:
+        size = (kind - 12) // 2
+        part = _exactly(data, at, size)
+        return (part.decode() if kind % 2 else part), at + size
+    size = sizes[kind]
+    part = _exactly(data, at, size)
+    if kind == 0:
+        return None, at
+    if kind == 7:
+        return float(struct.unpack(">d", part)[0]), at + size
+    if kind in (8, 9):
+        return kind - 8, at
+    return int.from_bytes(part, "big", signed=True), at + size
+
+
+def _keep(db: sqlite3.Connection, rowid: int, row: list[Column]) -> bool:
+    """Store a row that is recognised by its shape; True for an entry. Later copies of a row win."""
+    match row:
+        case [None, int(source), int(received), int(samples), bytes(stored)] if body.holds(stored, rowid, source):
+            db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", (rowid, source, received, samples, stored))
+            return True
+        case [None, str(name), int(checksum)] if checksum == name_checksum(rowid, name):
+            for table in ("name", "name_twin"):
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (rowid, name, checksum))  # noqa: S608
+        case [str(name), int(position), int(counted), bytes(state)]:
+            db.execute("INSERT OR REPLACE INTO reader VALUES (?, ?, ?, ?)", (name, position, counted, state))
+        case [str(reader), str(source), int(samples)]:
+            db.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?)", (reader, source, samples))
+        case [str(name), bytes() | None as checkpoint, int(received), int(lost)]:
+            db.execute("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)", (name, checkpoint, received, lost))
+        case [None, str(reader), str(source), str(outcome), str(reason), int(samples), int(first), int(last)]:
+            db.execute(
+                "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (rowid, reader, source, outcome, reason, samples, first, last),
+            )
+        case [None, str(reader), int(offset), int(at), str(reason), int(source), bytes(stored)] if body.holds(
+            stored, offset, source
+        ):
+            db.execute(
+                "INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (rowid, reader, offset, at, reason, source, stored),
+            )
+        case [int(offset)] if 0 <= offset < 2**62:
+            db.execute("UPDATE last SET offset = max(offset, ?)", (offset,))
+    return False
+
+
+def _settle(db: sqlite3.Connection) -> int:
+    """Count what could not be carried over as dropped, reader by reader; returns the most that a reader lost.
+
+    The sources' counters say how much there was, the readers' tallies and the entries what is left of it.
+    """
+    query = """
+        SELECT r.name, s.name, s.received - coalesce((SELECT samples FROM base WHERE reader = r.name AND source = s.name), 0)
+               - coalesce((SELECT sum(samples) FROM tally WHERE reader = r.name AND source = s.name), 0)
+               - coalesce((SELECT sum(e.samples) FROM entry e JOIN name n ON n.id = e.source
+                           WHERE n.name = s.name AND e.offset > r.counted), 0)
+        FROM reader r CROSS JOIN source s
+    """
+    worst: dict[str, int] = {}
+    for reader, source, missing in db.execute(query).fetchall():
+        if missing > 0:
+            db.execute(
+                "INSERT INTO tally (reader, source, outcome, reason, samples, first, last)"
+                " VALUES (?, ?, 'dropped', 'the journal file was damaged', ?, 0, 0)",
+                (reader, source, missing),
+            )
+            worst[reader] = worst.get(reader, 0) + missing
+    return max(worst.values(), default=0)
