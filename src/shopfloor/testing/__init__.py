@@ -2,3 +2,7 @@
 
 It needs pytest, pytest-asyncio and trustme, which the product itself does not.
 """
+
+import pytest
+
+pytest.register_assert_rewrite("shopfloor.testing.contracts")

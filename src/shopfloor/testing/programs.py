@@ -172,9 +172,9 @@ class ServerProcess:
         """What it printed so far, over all its starts; at most the last 20 kB of each."""
         if self._log is None:
             return self._said
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - 20_000))
-        return self._said + self._log.read().decode(errors="replace")
+        file = self._log.fileno()
+        # pread, because the child writes at the file position that this process shares with it.
+        return self._said + os.pread(file, 20_000, max(0, os.fstat(file).st_size - 20_000)).decode(errors="replace")
 
 
 class Mosquitto(ServerProcess):
