@@ -22,10 +22,10 @@ class Series(msgspec.Struct, frozen=True):
     """One tag's values in time order, as columns of equal length."""
 
     tag: str
-    times: array[int]
+    times: "array[int]"
     """ns UTC; for aggregates the begin of the bucket."""
     values: Sequence[Value]
-    qualities: array[int]
+    qualities: "array[int]"
     """OPC quality; for aggregates the worst quality of the bucket."""
     truncated: bool = False
     """Whether ``limit`` cut the series; ask again from the last time."""

@@ -140,10 +140,10 @@ def _encode_values(values: Sequence[Value]) -> tuple[int, bytes | memoryview]:
         values = values.tolist()
     kinds = set(map(type, values))
     if kinds == {float}:
-        return _FLOATS, memoryview(array("d", values)).cast("B")  # type: ignore[arg-type]  # all are floats
+        return _FLOATS, memoryview(array("d", values)).cast("B")
     if kinds == {int}:
         try:
-            return _INTS, memoryview(array("q", values)).cast("B")  # type: ignore[arg-type]  # all are integers
+            return _INTS, memoryview(array("q", values)).cast("B")
         except OverflowError:
             pass  # some need uint64: MessagePack has it
     try:

@@ -21,6 +21,7 @@ _WAL_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
 _PAGE_SIZES: Final = tuple(2**n for n in range(9, 17))
 _MOST_COLUMNS: Final = 16
+_LEAP: Final = 1_000_000
 
 Column = int | float | str | bytes | None
 Row = tuple[int, list[Column]]
@@ -39,7 +40,8 @@ def salvage(path: Path, schema: str, connect: Callable[[Path | None], sqlite3.Co
     entries = 0
     for rowid, row in rows(pages):
         entries += _keep(db, rowid, row)
-    db.execute("UPDATE last SET offset = max(offset, coalesce((SELECT max(offset) FROM entry), 0))")
+    # Offsets of entries at the end that are lost for good must not be used again: sinks remember them.
+    db.execute("UPDATE last SET offset = ? + max(offset, coalesce((SELECT max(offset) FROM entry), 0))", (_LEAP,))
     lost = _settle(db)
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -77,7 +79,10 @@ def _page_size(content: bytes, frames: bytes) -> int:
     said = int.from_bytes(content[16:18], "big") if len(content) > 18 else 0
     if content.startswith(b"SQLite format 3\0") and (said == 1 or said in _PAGE_SIZES):
         return 65536 if said == 1 else said
-    return max(_PAGE_SIZES, key=lambda size: size * sum(content[at] == _LEAF for at in range(size, len(content), size)))
+    best: int = max(
+        _PAGE_SIZES, key=lambda size: size * sum(content[at] == _LEAF for at in range(size, len(content), size))
+    )
+    return best
 
 
 def _committed(frames: bytes, size: int) -> dict[int, bytes]:
@@ -192,7 +197,9 @@ def _keep(db: sqlite3.Connection, rowid: int, row: list[Column]) -> bool:
     """Store a row that is recognised by its shape; True for an entry. Later copies of a row win."""
     match row:
         case [None, int(source), int(received), int(samples), bytes(stored)] if body.holds(stored, rowid, source):
-            db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", (rowid, source, received, samples, stored))
+            db.execute(
+                "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", (rowid, source, received, samples, stored)
+            )
             return True
         case [None, str(name), int(checksum)] if checksum == name_checksum(rowid, name):
             for table in ("name", "name_twin"):

@@ -213,7 +213,7 @@ class SqliteJournal:
         try:
             version = self._write.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                self._write.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+                self._write.executescript(f"BEGIN;{_SCHEMA}UPDATE last SET offset = {self._clock() // 1000};COMMIT;")
             elif version != 1:
                 raise Misconfigured(
                     f"the journal {self._path} was written by a newer Shopfloor (format {version}); use that version"
@@ -282,7 +282,8 @@ class SqliteJournal:
         """The last durable checkpoint of a source."""
         query = "SELECT checkpoint FROM source WHERE name = ?"
         row = await self._aside_call(lambda db: db.execute(query, (source,)).fetchone())
-        return row and row[0]
+        found: bytes | None = row and row[0]
+        return found
 
     async def ledger(self) -> list[LedgerRow]:
         """Every sum of the ledger."""
@@ -417,7 +418,11 @@ class SqliteJournal:
         bodies: list[bytearray | None] = []
         for work in works:
             try:
-                bodies.append(None if work.batch is None else body.encode(work.batch, self._ids(work.batch.source, work.batch.tags)))
+                bodies.append(
+                    None
+                    if work.batch is None
+                    else body.encode(work.batch, self._ids(work.batch.source, work.batch.tags))
+                )
                 ready.append(work)
             except (ValueError, TypeError) as error:
                 self._answer([work], [ValueError(str(error))], [])
@@ -590,12 +595,18 @@ class SqliteJournal:
     def _look_after(self, *, idle: bool) -> None:
         due = self._trimmable()
         if due >= TRIM_STEP or (idle and due > 0):
-            self._delete_to(self._trimmed + min(due, TRIM_STEP))
+            self._trim(self._trimmed + due)
         if self._path is not None and self._wal_written > WAL_BYTES:
             self._carry_over()
         if time.monotonic() >= self._next_look or self._full:
             self._next_look = time.monotonic() + 1
             self._enforce_keep()
+
+    def _trim(self, offset: int) -> None:
+        """Delete up to ``offset``, at most TRIM_STEP entries of it."""
+        query = "SELECT offset FROM entry WHERE offset <= ? ORDER BY offset LIMIT 1 OFFSET ?"
+        step = self._write.execute(query, (offset, TRIM_STEP - 1)).fetchone()
+        self._delete_to(step[0] if step else offset)
 
     def _delete_to(self, offset: int) -> None:
         db = self._write
@@ -638,7 +649,8 @@ class SqliteJournal:
         until, freed = self._trimmed, 0
         dropped: dict[str, list[Tally]] = defaultdict(list)
         oldest = db.execute(
-            "SELECT offset, source, received, samples, length(body) FROM entry ORDER BY offset LIMIT ?", (TRIM_STEP * 5,)
+            "SELECT offset, source, received, samples, length(body) FROM entry ORDER BY offset LIMIT ?",
+            (TRIM_STEP * 5,),
         ).fetchall()
         for offset, source_id, received, samples, length in oldest:
             if freed >= size:
@@ -689,7 +701,9 @@ class SqliteJournal:
         except (ValueError, TypeError, msgspec.DecodeError) as error:
             if offset not in self._damaged:
                 self._damaged.add(offset)
-                logger.error("a journal entry is damaged", entry=offset, source=source, samples=samples, detail=str(error))
+                logger.error(
+                    "a journal entry is damaged", entry=offset, source=source, samples=samples, detail=str(error)
+                )
             return Entry(offset, None, source, samples, received)
         return Entry(offset, batch, source, samples, received)
 

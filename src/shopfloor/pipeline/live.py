@@ -13,18 +13,18 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._latest: dict[str, tuple[int, Batch, int]] = {}
+        self._latest: dict[str, tuple[int, Sample]] = {}
         self.revision = 0
         self._changed = asyncio.Event()
 
     def take(self, batch: Batch) -> None:
         """Note what became durable. Late samples (older than what is known) change nothing."""
         self.revision += 1
-        revision, latest, times = self.revision, self._latest, batch.times
-        for i, tag in enumerate(batch.tags):
-            known = latest.get(tag)
-            if known is None or known[1].times[known[2]] <= times[i]:
-                latest[tag] = (revision, batch, i)
+        revision, latest = self.revision, self._latest
+        for sample in batch:
+            known = latest.get(sample.tag)
+            if known is None or known[1].time <= sample.time:
+                latest[sample.tag] = (revision, sample)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -38,19 +38,8 @@ class Live:
     def get(self, tag: str) -> Sample | None:
         """The newest sample of this tag."""
         known = self._latest.get(tag)
-        return None if known is None else _sample(known[1], known[2])
+        return None if known is None else known[1]
 
     def samples(self, since: int = 0) -> Iterable[Sample]:
         """The newest sample of each tag that changed after revision ``since``; of every tag by default."""
-        return (_sample(batch, i) for revision, batch, i in self._latest.values() if revision > since)
-
-
-def _sample(batch: Batch, i: int) -> Sample:
-    return Sample(
-        batch.tags[i],
-        batch.times[i],
-        batch.values[i],
-        batch.qualities[i],
-        0 if batch.statuses is None else batch.statuses[i],
-        0 if batch.server_times is None else batch.server_times[i],
-    )
+        return (sample for revision, sample in self._latest.values() if revision > since)

@@ -1,0 +1,164 @@
+"""Runs a sink: offers it what it wants, counts what became of every sample, moves its position."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, Final, Literal
+
+import structlog
+
+from shopfloor.historian.base import Historian
+from shopfloor.journal import Entry, Journal, Reader, Tally
+from shopfloor.pipeline.runner import Runner
+from shopfloor.pipeline.selection import Selection
+from shopfloor.plant import HistorianConfig, SinkConfig
+from shopfloor.samples import Batch, Rejected, Unavailable
+from shopfloor.seams import Sink
+
+logger: Final = structlog.get_logger("shopfloor.pipeline")
+
+COMMITS_UNDER_WAY: Final = 4
+"""Commits of a position that may be on their way to the disk while the sink goes on."""
+MAINTAIN_EVERY: Final = 60.0
+
+
+class SinkRunner(Runner):
+    """One sink of the plant file."""
+
+    kind: ClassVar[Literal["sink", "historian"]] = "sink"
+
+    def __init__(self, config: SinkConfig | HistorianConfig, journal: Journal, clock: Callable[[], int]) -> None:
+        """It reads the journal under its own name."""
+        super().__init__(config, clock)
+        self._build: Callable[[], Sink] = config.build
+        self._selection = Selection(config.tags if isinstance(config, SinkConfig) else ["*"])
+        self._journal = journal
+        self._reader: Reader | None = None
+        self._commits: deque[Awaitable[None]] = deque()
+
+    def lag(self) -> tuple[int, int]:
+        """Entries that it has not committed yet."""
+        return self._reader.lag() if self._reader else (0, 0)
+
+    async def work(self) -> None:
+        """Connect, agree on the position with the sink's own, deliver for ever."""
+        self._reader = await self._journal.reader(self.name)
+        sink = self._build()
+        async with sink:
+            held = await self._agree(sink, self._reader)
+            self.running()
+            try:
+                await self._deliver_all(sink, self._reader, held)
+            finally:
+                with contextlib.suppress(Unavailable):
+                    await self._settle(0)
+
+    async def _agree(self, sink: Sink, reader: Reader) -> int:
+        """Where the sink stands; the journal is read again from there when the sink is behind it."""
+        held = await sink.held()
+        if held is None:
+            reader.rewind()
+            return 0
+        if held < reader.position:
+            logger.warning(
+                f"{self.name} holds less than it once confirmed; the journal delivers again what it still has",
+                component=self.name,
+                holds=held,
+                confirmed=reader.position,
+            )
+        reader.rewind(min(held, reader.position))
+        return held
+
+    async def _deliver_all(self, sink: Sink, reader: Reader, held: int) -> None:
+        while True:
+            entries = await reader.read()
+            await self._deliver(sink, reader, entries, held)
+
+    async def _deliver(self, sink: Sink, reader: Reader, entries: Sequence[Entry], held: int) -> None:
+        tallies: list[Tally] = []
+        offers: list[tuple[int, Batch]] = []
+        for entry in entries:
+            batch = self._selection.take(entry, tallies)
+            if batch is not None:
+                tallies.append(Tally(entry.offset, entry.source, "delivered", len(batch), entry.received))
+                if entry.offset > held:
+                    offers.append((entry.offset, batch))
+        dead: list[tuple[int, str, Batch]] = []
+        if offers:
+            try:
+                await sink.write_many(offers)
+            except Rejected:
+                dead = await self._deliver_one_by_one(sink, offers, tallies)
+        self.samples += sum(tally.samples for tally in tallies if tally.outcome == "delivered")
+        await self._settle(COMMITS_UNDER_WAY)
+        self._commits.append(reader.commit(entries[-1].offset, tallies, dead=dead))
+
+    async def _settle(self, most: int) -> None:
+        """Wait until at most ``most`` commits are under way; raises Unavailable when the journal refused one."""
+        while len(self._commits) > most:
+            await self._commits.popleft()
+
+    async def _deliver_one_by_one(
+        self, sink: Sink, offers: Sequence[tuple[int, Batch]], tallies: list[Tally]
+    ) -> list[tuple[int, str, Batch]]:
+        """Offer each batch alone, without the samples that the sink names; those become dead letters."""
+        dead: list[tuple[int, str, Batch]] = []
+        for offset, offered in offers:
+            batch = offered
+            while len(batch):
+                try:
+                    await sink.write(offset, batch)
+                    break
+                except Rejected as rejected:
+                    batch = self._refuse(offset, batch, rejected, tallies, dead)
+        return dead
+
+    def _refuse(
+        self, offset: int, batch: Batch, rejected: Rejected, tallies: list[Tally], dead: list[tuple[int, str, Batch]]
+    ) -> Batch:
+        """Tally and keep what was refused; returns the rest of the batch."""
+        refused = set(range(len(batch)) if not rejected.indices else rejected.indices)
+        logger.warning(
+            f"{self.name} refuses samples; they are kept as dead letters",
+            component=self.name,
+            samples=len(refused),
+            reason=rejected.reason,
+        )
+        dead.append((offset, rejected.reason, batch.select(sorted(refused))))
+        at = next(i for i, t in enumerate(tallies) if t.offset == offset and t.outcome == "delivered")
+        was = tallies[at]
+        tallies[at] = Tally(offset, was.source, "delivered", was.samples - len(refused), was.received)
+        tallies.append(Tally(offset, was.source, "rejected", len(refused), was.received, rejected.reason))
+        return batch.select([i for i in range(len(batch)) if i not in refused])
+
+
+class HistorianRunner(SinkRunner):
+    """The historian: a sink that gets everything, is looked after, and can be asked."""
+
+    kind: ClassVar[Literal["historian"]] = "historian"
+
+    def __init__(self, config: HistorianConfig, journal: Journal, clock: Callable[[], int]) -> None:
+        """It reads the journal under the name of its configuration: ``historian`` by default."""
+        super().__init__(config, journal, clock)
+        self.store: Historian | None = None
+
+    async def _deliver_all(self, sink: Sink, reader: Reader, held: int) -> None:
+        if not isinstance(sink, Historian):
+            raise TypeError(f"{type(sink).__name__} is no Historian")
+        self.store = sink
+        caring = asyncio.create_task(self._maintain(sink), name="historian: maintenance")
+        try:
+            await super()._deliver_all(sink, reader, held)
+        finally:
+            self.store = None
+            caring.cancel()
+            await asyncio.wait({caring})
+
+    async def _maintain(self, store: Historian) -> None:
+        while True:
+            await asyncio.sleep(MAINTAIN_EVERY)
+            try:
+                await store.maintain(self._clock())
+            except Exception:
+                logger.exception("looking after the historian failed; it will be tried again", component=self.name)
