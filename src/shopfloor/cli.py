@@ -1,0 +1,263 @@
+"""The command line: ``shopfloor VERB``. Exit 0 done, 1 failed, 2 the user must change something.
+
+Each verb imports what it needs when it runs, so ``--help`` answers at once.
+"""
+
+import asyncio
+import importlib
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+BENCHES: Final = ("journal", "historian", "opcua")
+PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
+URL: Final = click.option(
+    "--url",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    envvar="SHOPFLOOR_URL",
+    help="The console of the plant.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="shopfloor", message="%(version)s")
+def shopfloor() -> None:
+    """What machines say, as durable data, honest OEE and safe control.
+
+    Start with `shopfloor demo`, then write a plant file of your own and `shopfloor run` it.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of ours ends as one plain message, never as a traceback."""
+    from shopfloor.samples import Misconfigured, Unavailable  # noqa: PLC0415  # keeps --help fast
+
+    try:
+        code = shopfloor(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except Misconfigured as error:
+        click.echo(str(error), err=True)
+        code = 2
+    except Unavailable as error:
+        click.echo(str(error), err=True)
+        code = 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe went away: nothing to complain about
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(work: Coroutine[Any, Any, int | None]) -> None:
+    """Run to the end on uvloop where there is one; a number that it returns is the exit code."""
+    try:
+        import uvloop  # noqa: PLC0415  # not on Windows
+    except ImportError:
+        code = asyncio.run(work)
+    else:
+        code = uvloop.run(work)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@shopfloor.command()
+@PLANT
+@click.option("--for", "duration", help="Stop by itself after this time, e.g. 30s.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def run(plant: Path, duration: str | None, log_level: str) -> None:
+    """Run a plant file until it is stopped by Ctrl-C or SIGTERM."""
+    from shopfloor import logs, plant as plants, running  # noqa: PLC0415
+
+    logs.configure(log_level)
+    loaded = plants.load(plant)
+    _run(running.run(loaded, _seconds(duration)))
+
+
+@shopfloor.command()
+@PLANT
+def check(plant: Path) -> None:
+    """Check a plant file without touching the network."""
+    from shopfloor import plant as plants, reports  # noqa: PLC0415
+
+    click.echo(reports.plant(plants.load(plant)))
+
+
+@shopfloor.command()
+@PLANT
+def probe(plant: Path) -> None:
+    """Try every connection of a plant file once; writes nothing."""
+    from shopfloor import logs, plant as plants, reports  # noqa: PLC0415
+
+    logs.configure("error")
+    _run(reports.probe(plants.load(plant)))
+
+
+@shopfloor.command()
+@PLANT
+@click.argument("source")
+@click.option(
+    "--filter", "pattern", default="*", show_default=True, help="Only tags or addresses that match; * is any text."
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file instead of the terminal.")
+def browse(plant: Path, source: str, pattern: str, output: Path | None) -> None:
+    """List what SOURCE offers, as a fragment for the plant file."""
+    from shopfloor import browsing, logs, plant as plants  # noqa: PLC0415
+
+    logs.configure("error")
+    _run(browsing.browse(plants.load(plant), source, pattern, output))
+
+
+@shopfloor.command()
+@click.option("--for", "duration", help="End by itself after this time, e.g. 30s.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Address of the console.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where it keeps its data; used again by the next start."
+)
+@click.option("--show", is_flag=True, help="Print the demo's plant file and end.")
+def demo(duration: str | None, listen: str, folder: Path | None, *, show: bool) -> None:
+    """Run a simulated plant over real protocols: a press line, its data, its console."""
+    from shopfloor import demo as demonstration, logs  # noqa: PLC0415
+
+    if show:
+        click.echo(demonstration.plant_text(), nl=False)
+        return
+    logs.configure("info" if sys.stderr.isatty() else "warning")
+    _run(demonstration.run(listen, folder, _seconds(duration)))
+
+
+@shopfloor.group()
+def simulate() -> None:
+    """Machines that speak the real protocols, for any client."""
+
+
+@simulate.command("opcua")
+@click.option("--port", type=click.IntRange(1, 65535), default=4840, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
+@click.option("--tags", type=click.IntRange(0, 100_000), default=0, show_default=True, help="Further changing tags.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_opcua(port: int, host: str, seed: int, tags: int, *, with_parent: bool) -> None:
+    """A press line behind an OPC UA server as CODESYS and Kepware show it."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import press  # noqa: PLC0415
+
+    logs.configure("warning")
+    _run(_simulate(press.serve(f"opc.tcp://{host}:{port}", seed=seed, extra_tags=tags), with_parent=with_parent))
+
+
+async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
+    from shopfloor import running  # noqa: PLC0415
+
+    serving = asyncio.create_task(server)
+    stopped = asyncio.create_task(running.until_stopped())
+    parent = [asyncio.create_task(asyncio.to_thread(sys.stdin.read))] if with_parent else []
+    done, rest = await asyncio.wait({serving, stopped, *parent}, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    if serving in done:
+        serving.result()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+@shopfloor.command()
+@click.argument("tag")
+@URL
+def tap(tag: str, url: str) -> None:
+    """Follow the values of TAG (or a pattern with *) in a running plant."""
+    from shopfloor import remote  # noqa: PLC0415
+
+    remote.tap(url, tag)
+
+
+@shopfloor.command()
+@click.argument("tag")
+@click.argument("value")
+@URL
+def send(tag: str, value: str, url: str) -> None:
+    """Write VALUE to TAG in a running plant, once, and say what became of it."""
+    from shopfloor import remote  # noqa: PLC0415
+
+    raise click.exceptions.Exit(remote.send(url, tag, value))
+
+
+@shopfloor.group(invoke_without_command=True)
+@click.option("--plant", type=click.Path(path_type=Path), help="The plant file; the demo's data by default.")
+@click.option("--json", "as_json", is_flag=True, help="Every row as JSON.")
+@click.pass_context
+def ledger(context: click.Context, plant: Path | None, *, as_json: bool) -> None:
+    """What was received and what became of it. Exit 1 when it does not balance."""
+    from shopfloor import demo as demonstration, journal, plant as plants, reports  # noqa: PLC0415
+
+    path = plants.load(plant).journal.path if plant else demonstration.journal_path()
+    context.obj = path
+    if context.invoked_subcommand is None:
+        rows = journal.read_file(path)
+        click.echo(reports.ledger_json(rows) if as_json else reports.ledger(rows))
+        raise click.exceptions.Exit(0 if reports.balanced(rows) else 1)
+
+
+@ledger.command("forget")
+@click.argument("reader")
+@click.pass_obj
+def ledger_forget(path: Path, reader: str) -> None:
+    """Forget READER: what waits in the journal for it is thrown away. Stop the plant first."""
+    from shopfloor import reports  # noqa: PLC0415
+
+    _run(reports.forget(path, reader))
+
+
+@shopfloor.group()
+def audit() -> None:
+    """The record of who wrote what to which machine."""
+
+
+@audit.command("verify")
+@click.option("--plant", type=click.Path(path_type=Path), help="The plant file; the demo's data by default.")
+def audit_verify(plant: Path | None) -> None:
+    """Check that no record was changed or taken out. Exit 1 when one was."""
+    from shopfloor import commands, demo as demonstration, plant as plants  # noqa: PLC0415
+
+    path = commands.audit_path(plants.load(plant)) if plant else demonstration.journal_path().with_name("audit.db")
+    found = commands.verify(path)
+    click.echo(f"{path}: {found.records} records, {found.detail or 'the chain is whole'}; head {found.head}")
+    raise click.exceptions.Exit(0 if found.intact else 1)
+
+
+@shopfloor.command()
+def schema() -> None:
+    """Print the JSON Schema of the plant file, for editors."""
+    from shopfloor import plant as plants  # noqa: PLC0415
+
+    click.echo(json.dumps(plants.schema(), indent=2))
+
+
+@shopfloor.command()
+@click.argument("name", type=click.Choice([*BENCHES, "all"]))
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+@click.option("--thorough", is_flag=True, help="Longer and with more data.")
+def bench(name: str, *, as_json: bool, thorough: bool) -> None:
+    """Measure on this machine. Figures are medians; ratios are to a limit measured in the same run."""
+    from shopfloor import reports  # noqa: PLC0415
+
+    for one in BENCHES if name == "all" else (name,):
+        results = importlib.import_module(f"shopfloor.bench.{one}").run(thorough=thorough)
+        click.echo(reports.bench_json(one, results) if as_json else reports.bench(one, results))
+
+
+def _seconds(duration: str | None) -> float | None:
+    from shopfloor.plant import parse_duration  # noqa: PLC0415
+
+    try:
+        return None if duration is None else parse_duration(duration) / 1e9
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from error

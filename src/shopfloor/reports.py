@@ -1,0 +1,157 @@
+"""What the command line prints: tables in plain text, the same figures as JSON."""
+
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+import psutil
+
+from shopfloor.bench import Result
+from shopfloor.journal import Balance, LedgerRow, SqliteJournal, balances
+from shopfloor.pipeline import ComponentStatus
+from shopfloor.pipeline.probe import probe as probed
+from shopfloor.plant import Plant
+from shopfloor.samples import Misconfigured
+
+_OUTCOMES: Final = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right."""
+    cells = [list(head), *([f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows)]
+    right = (
+        [all(isinstance(row[i], int | float) for row in rows_) for i in range(len(head))]
+        if (rows_ := list(rows))
+        else []
+    )
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right and right[i] else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)
+
+
+def plant(loaded: Plant) -> str:
+    """One line per section: what a checked plant file declares."""
+    tags = sum(len(source.declared() or ()) for source in loaded.sources)
+    parts = [
+        f"{len(loaded.sources)} sources with {tags} tags",
+        f"{len(loaded.processors)} processors",
+        f"{len(loaded.sinks)} sinks",
+        f"{len(loaded.machines)} machines",
+        f"{len(loaded.commands.allow)} tags that may be written",
+        "a historian" if loaded.historian else "no historian",
+    ]
+    lines = [f"{loaded.plant.site}: this plant file is right: {', '.join(parts)}."]
+    if not loaded.shifts:
+        lines.append("No calendar: 24 h assumed.")
+    return "\n".join(lines)
+
+
+async def probe(loaded: Plant) -> int:
+    """Print how every connection went; the exit code."""
+    code = 0
+    async for one in probed(loaded):
+        click.echo(f"{one.name} ({one.type}): {one.result}" + (f"\n    {one.detail}" if one.detail else ""))
+        code = max(code, {"ok": 0, "away": 1, "failed": 1, "misconfigured": 2}[one.result])
+    return code
+
+
+def ledger(rows: Sequence[LedgerRow]) -> str:
+    """The balance of every source → reader pair, then each loss with reason and interval."""
+    pairs = balances(rows)
+    head = ("source", "reader", "received", "= delivered", *(f"+ {o}" for o in _OUTCOMES[1:]), "balance")
+    shown = [_pair(pair) for pair in pairs if not pair.source.startswith("$") or pair.missing]
+    parts = [table(head, shown) if shown else "Nothing has been received yet."]
+    losses = [
+        f"{row.reader}: {row.samples:,} samples of {row.source} {row.outcome}: {row.reason} ({_interval(row)})"
+        for row in rows
+        if row.outcome in ("rejected", "dropped", "deduplicated")
+    ]
+    losses += [
+        f"{row.source}: the other side dropped {row.samples:,} values before they reached us (queue overflow)"
+        for row in rows
+        if row.outcome == "lost before us"
+    ]
+    parts += losses or ["Nothing was lost."]
+    return "\n".join(parts)
+
+
+def _pair(pair: Balance) -> tuple[object, ...]:
+    verdict = "balances" if not pair.missing else f"{pair.missing:+,} UNACCOUNTED"
+    return pair.source, pair.reader, pair.owed, *(pair.outcomes.get(o, 0) for o in _OUTCOMES), verdict
+
+
+def _interval(row: LedgerRow) -> str:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    if not row.first:
+        return "time unknown"
+    first, last = (datetime.fromtimestamp(t / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S") for t in (row.first, row.last))
+    return f"{first} to {last} UTC"
+
+
+def balanced(rows: Sequence[LedgerRow]) -> bool:
+    """Whether nothing is unaccounted for."""
+    return not any(pair.missing for pair in balances(rows))
+
+
+def ledger_json(rows: Sequence[LedgerRow]) -> str:
+    """Every row."""
+    return msgspec.json.encode(rows).decode()
+
+
+async def forget(path: Path, reader: str) -> None:
+    """Take a reader out of a journal that no Shopfloor is using."""
+    if not path.exists():
+        raise Misconfigured(f"there is no journal {path}")
+    journal = await SqliteJournal.open(path)
+    try:
+        if not await journal.forget(reader):
+            raise Misconfigured(f"the journal {path} has no reader {reader!r}; `shopfloor ledger` lists them")
+    finally:
+        await journal.close()
+    click.echo(f"{reader} is forgotten; nothing is kept for it any more.")
+
+
+def components(rows: Sequence[ComponentStatus]) -> str:
+    """How every component stands."""
+    head = ("component", "kind", "state", "samples", "waiting", "last error")
+    return table(head, [(c.name, c.kind, c.state, c.samples, c.lag_entries, c.last_error[:60]) for c in rows])
+
+
+def bench(name: str, results: Sequence[Result]) -> str:
+    """A bench's figures."""
+    head = (name, "value", "unit", "min", "max", "runs", "ratio")
+    return table(head, [_figure(result) for result in results])
+
+
+def _figure(result: Result) -> tuple[str, ...]:
+    numbers = (_number(result.value), result.unit, _number(result.min), _number(result.max), str(result.runs))
+    ratio = f"{result.ratio:.2f} of {result.ratio_to}" if result.ratio is not None else ""
+    return result.name, *numbers, ratio
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004  # three digits are enough
+
+
+def bench_json(name: str, results: Sequence[Result]) -> str:
+    """A bench's figures with the machine that they were measured on."""
+    machine = {
+        "cpus": psutil.cpu_count(),
+        "memory": psutil.virtual_memory().total,
+        "processor": platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+    return msgspec.json.encode({"bench": name, "machine": machine, "results": results}).decode()

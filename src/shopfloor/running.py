@@ -1,0 +1,62 @@
+"""A plant file at work with its console, until a signal or a time ends it."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from shopfloor.pipeline import Pipeline
+from shopfloor.plant import Plant
+
+logger: Final = structlog.get_logger("shopfloor")
+
+
+@asynccontextmanager
+async def running(plant: Plant) -> AsyncGenerator[Pipeline]:
+    """The pipeline and, unless the plant file says otherwise, its console. Raises Misconfigured."""
+    # Imported here: FastAPI costs 0.3 s, and a plant without a console does not need it.
+    async with Pipeline(plant) as pipeline:
+        if plant.console is None:
+            yield pipeline
+            return
+        from shopfloor.console import serve  # noqa: PLC0415
+
+        ready = asyncio.Event()
+        console = asyncio.create_task(serve(pipeline, plant.console.listen, ready), name="console")
+        waiting = asyncio.create_task(ready.wait())
+        try:
+            await asyncio.wait({console, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if console.done():
+                console.result()
+            yield pipeline
+        finally:
+            waiting.cancel()
+            console.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await console
+
+
+async def until_stopped(seconds: float | None = None) -> None:
+    """Wait for SIGINT or SIGTERM, or for so many seconds."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def run(plant: Plant, seconds: float | None = None) -> None:
+    """Run a plant until it is stopped. Raises Misconfigured when it cannot start."""
+    async with running(plant):
+        logger.info("running", site=plant.plant.site, console=plant.console and f"http://{plant.console.listen}")
+        await until_stopped(seconds)
+        logger.info("stopping")
