@@ -2,6 +2,7 @@
 
 from shopfloor.plant.components import (
     ComponentConfig,
+    Form,
     Kind,
     Name,
     ProcessorConfig,
@@ -15,15 +16,29 @@ from shopfloor.plant.components import (
     tag_pattern,
     types,
 )
-from shopfloor.plant.loader import PlantError, Problem, load, parse
-from shopfloor.plant.model import Allow, Commands, HistorianConfig, JournalConfig, Machine, Plant, Shift, Site
+from shopfloor.plant.loader import load, parse
+from shopfloor.plant.model import (
+    Allow,
+    Commands,
+    ConsoleConfig,
+    HistorianConfig,
+    JournalConfig,
+    Machine,
+    Plant,
+    Shift,
+    Site,
+)
+from shopfloor.plant.reader import PlantError, Problem
+from shopfloor.plant.schema import schema
 from shopfloor.plant.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
     "Allow",
     "Commands",
     "ComponentConfig",
+    "ConsoleConfig",
     "Duration",
+    "Form",
     "HistorianConfig",
     "JournalConfig",
     "Kind",
@@ -49,6 +64,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "passes",
+    "schema",
     "tag_pattern",
     "types",
 ]

@@ -11,19 +11,53 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from shopfloor.samples import TagInfo
 from shopfloor.seams import Processor, Sink, Source
 
 Kind = Literal["sources", "processors", "sinks", "historians"]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+VARIABLE: Final = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+"""``${NAME}``: the environment variable NAME stands here."""
+
+
+class Form:
+    """What text must look like: in an ``Annotated``, a pattern and how to say it to a person.
+
+    The error then says the words; pydantic's own would show the regular expression.
+    """
+
+    def __init__(self, pattern: str, words: str) -> None:
+        """``pattern`` covers the whole text; ``words`` complete the sentence "it must be …"."""
+        self.pattern = f"^(?:{pattern})$"
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Text of the form, checked by pydantic itself."""
+        return core_schema.custom_error_schema(
+            core_schema.str_schema(pattern=self.pattern),
+            custom_error_type="form",
+            custom_error_message="must be {words}",
+            custom_error_context={"words": self.words},
+        )
+
+
+Name = Annotated[
+    str, Form(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, `_`, `.` and `-`, at most 64, no spaces")
+]
 """Letters, digits, ``_``, ``.``, ``-``; at most 64 characters."""
 
-TagName = Annotated[str, StringConstraints(pattern=r"^[^\s*?\[\]$\x00-\x1f][^*?\[\]\x00-\x1f]{0,254}$")]
+TagName = Annotated[
+    str,
+    Form(
+        r"[^\s*?\[\]$\x00-\x1f][^*?\[\]\x00-\x1f]{0,254}",
+        "a tag's name: 1 to 255 characters, none of `* ? [ ]`, and neither `$` nor a space at the beginning",
+    ),
+]
 """``machine/signal``: 1 to 255 characters, no ``* ? [ ]``, not starting with ``$`` or a space."""
 
 
@@ -32,20 +66,27 @@ class FromEnvironment(str):  # noqa: SLOT000  # str subclasses cannot have non-e
 
 
 def _from_environment(value: object) -> object:
-    if isinstance(value, str) and not isinstance(value, FromEnvironment):
-        msg = "a secret must not stand in the plant file; write ${NAME} and set NAME in the environment"
-        raise ValueError(msg)
+    if not isinstance(value, FromEnvironment | SecretStr | None):
+        # The text of this error never shows the value, so it is not one that quotes its input.
+        raise PydanticCustomError(
+            "secret", "a secret must not stand in the plant file; write ${NAME} here and set NAME"
+        )
     return str(value) if isinstance(value, str) else value
 
 
-Secret = Annotated[SecretStr, BeforeValidator(_from_environment)]
+Secret = Annotated[
+    SecretStr,
+    BeforeValidator(_from_environment),
+    WithJsonSchema({"type": "string", "pattern": VARIABLE, "writeOnly": True}),
+]
 """A password or token: only by ``${VAR}``, never printed."""
 
 
 class Strict(BaseModel):
     """A part of the plant file: unknown keys are refused, values are not changed afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    # Defaults are not validated: they are written in code's units (nanoseconds, bytes), a file's values with theirs.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ComponentConfig(Strict):
@@ -106,11 +147,25 @@ def types(kind: Kind) -> dict[str, str]:
 
 @cache
 def config_class(kind: Kind, name: str) -> type[ComponentConfig]:
-    """The config model of a type. Raises KeyError for one that is not installed."""
-    (point,) = entry_points(group=f"shopfloor.{kind}", name=name) or (None,)
-    if point is None:
+    """The config model of a type.
+
+    Raises KeyError for one that is not installed, ImportError for one that cannot be loaded or that
+    two packages give: the text says what to do.
+    """
+    points = {point.value: point for point in entry_points(group=f"shopfloor.{kind}", name=name)}
+    if not points:
         raise KeyError(name)
-    loaded: type[ComponentConfig] = point.load()
+    if len(points) > 1:
+        msg = f"two packages give the type {name!r} ({', '.join(sorted(points))}); uninstall one of them"
+        raise ImportError(msg)
+    try:
+        loaded = next(iter(points.values())).load()
+    except Exception as error:  # an outsider's module may raise anything while it is imported
+        msg = f"the type {name!r} is installed but cannot be loaded ({error}); install what it needs, or repair it"
+        raise ImportError(msg) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, ComponentConfig)):
+        msg = f"the type {name!r} is registered as {loaded!r}, which is no config model; repair the package"
+        raise ImportError(msg)  # noqa: TRY004  # callers react to "cannot be loaded", whatever the reason
     return loaded
 
 
@@ -121,5 +176,6 @@ def tag_pattern(text: str) -> re.Pattern[str]:
 
 
 def passes(tag: str, patterns: Iterable[str]) -> bool:
-    """Whether the tag matches one of the patterns."""
-    return any(tag_pattern(text).fullmatch(tag) for text in patterns)
+    """Whether the tag matches one of the patterns; Shopfloor's own ``$…`` tags only one that starts with ``$``."""
+    own = tag.startswith("$")
+    return any(tag_pattern(text).fullmatch(tag) for text in patterns if not own or text.startswith("$"))

@@ -35,7 +35,7 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        msg = "is no time zone of the IANA's list; write one like Europe/Berlin or UTC"
+        msg = "must be a time zone of the IANA's list; write one like Europe/Berlin or UTC"
         raise ValueError(msg) from error
     return name
 
@@ -143,12 +143,12 @@ class JournalConfig(Strict):
 class HistorianConfig(ComponentConfig, ABC):
     """The long-term store; which fields it has depends on its type."""
 
+    name: Name = Field(default="historian", description="Its name in the console, the ledger and the logs.")
+    keep: Duration = Field(default=90 * DAY, gt=0, description="How long samples are kept, e.g. `90 d`.")
+
     @abstractmethod
     def build(self) -> Sink:
         """The historian itself (a sink that can be asked: ``historian.base.Historian``); opens nothing yet."""
-
-    name: Name = "historian"
-    keep: Duration = Field(default=90 * DAY, gt=0, description="How long samples are kept, e.g. `90 d`.")
 
 
 class Allow(Strict):

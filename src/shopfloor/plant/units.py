@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 DURATION_UNITS: Final = {
     "ms": 10**6,
@@ -19,15 +19,43 @@ SIZE_UNITS: Final = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
     "TiB": 2**40,
 }  # fmt: skip
-_QUANTITY: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+_QUANTITY: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,12})?)\s*([A-Za-z]+)\s*", re.ASCII)
+_MOST: Final = 2**63 - 1
+"""The largest duration and size: what 64 bits hold, 292 years in nanoseconds."""
+
+DURATION_FORMAT: Final = "shopfloor-duration"
+SIZE_FORMAT: Final = "shopfloor-size"
+"""The JSON Schema's `format` of both, by which the documentation knows them."""
+
+WRITTEN: Final = "written"
+"""The validation context's key that says: this stands in a plant file, so a bare number is refused."""
 
 
 def _quantity(text: object, units: dict[str, int], example: str) -> int:
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None or match[2] not in units:
-        msg = f"{text!r} needs a number and a unit, one of {', '.join(units)}; for example {example!r}"
+        msg = f"needs a number and a unit, one of {', '.join(units)}; for example {example}"
         raise ValueError(msg)
-    return int(Decimal(match[1]) * units[match[2]])
+    quantity = int(Decimal(match[1]) * units[match[2]])
+    if quantity > _MOST:
+        msg = f"is more than can be counted; write a smaller number, for example {example}"
+        raise ValueError(msg)
+    return quantity
+
+
+def _in_code(value: object, info: ValidationInfo) -> bool:
+    """Whether this is a plain number that code gives, not one that stands in a plant file."""
+    context: object = info.context
+    written = isinstance(context, dict) and WRITTEN in context
+    return isinstance(value, int) and not isinstance(value, bool) and not written
+
+
+def _duration(value: object, info: ValidationInfo) -> object:
+    return value if _in_code(value, info) else parse_duration(value)
+
+
+def _size(value: object, info: ValidationInfo) -> object:
+    return value if _in_code(value, info) else parse_size(value)
 
 
 def parse_duration(text: object) -> int:
@@ -59,16 +87,18 @@ def format_size(size: int) -> str:
 
 Duration = Annotated[
     int,
-    BeforeValidator(lambda v: v if isinstance(v, int) and not isinstance(v, bool) and v > 10**5 else parse_duration(v)),
+    BeforeValidator(_duration),
     PlainSerializer(format_duration, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|min|m|h|d|w)$", "examples": ["1.5 s", "90 d"]}),
+    WithJsonSchema(
+        {"type": "string", "format": DURATION_FORMAT, "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|min|m|h|d|w)\s*$"}
+    ),
 ]
-"""Nanoseconds, written with a unit. Integers above 100,000 pass: defaults in code are nanoseconds."""
+"""Nanoseconds; a plant file writes them with a unit, code as an integer."""
 
 Size = Annotated[
     int,
-    BeforeValidator(lambda v: v if isinstance(v, int) and not isinstance(v, bool) and v > 10**5 else parse_size(v)),
+    BeforeValidator(_size),
     PlainSerializer(format_size, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kMGT]?B|[KMGT]iB)$", "examples": ["20 GB"]}),
+    WithJsonSchema({"type": "string", "format": SIZE_FORMAT, "pattern": r"^\s*\d+(\.\d+)?\s*([kMGT]?B|[KMGT]iB)\s*$"}),
 ]
-"""Bytes, written with a unit. Integers above 100,000 pass: defaults in code are bytes."""
+"""Bytes; a plant file writes them with a unit, code as an integer."""
