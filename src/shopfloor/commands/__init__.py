@@ -1,1 +1,36 @@
-"""Who may write what, presses as leases, and the audit chain."""
+"""Who may write what: roles, presses as leases, at most once and never late, and the audit record.
+
+The rules are in docs/specs/commands.md; numbers in this room's comments are theirs.
+"""
+
+from shopfloor.commands.audit import Audit, Entry, Event, Record, Verification, audit_path, verify
+from shopfloor.commands.clock import Clock, SystemClock
+from shopfloor.commands.control import Commands
+from shopfloor.commands.exact import JsonValue, from_json, to_json
+from shopfloor.commands.permission import Permission
+from shopfloor.commands.press import Release
+from shopfloor.commands.refusal import Reason, Refused
+from shopfloor.commands.roles import ROLES, Role, role_of
+
+__all__ = [
+    "ROLES",
+    "Audit",
+    "Clock",
+    "Commands",
+    "Entry",
+    "Event",
+    "JsonValue",
+    "Permission",
+    "Reason",
+    "Record",
+    "Refused",
+    "Release",
+    "Role",
+    "SystemClock",
+    "Verification",
+    "audit_path",
+    "from_json",
+    "role_of",
+    "to_json",
+    "verify",
+]
