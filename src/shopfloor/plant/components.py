@@ -90,7 +90,11 @@ class Strict(BaseModel):
 
 
 class ComponentConfig(Strict):
-    """A source, processor or sink as the plant file declares it."""
+    """A source, processor or sink as the plant file declares it.
+
+    Relative paths in its own fields become absolute, from the plant file's folder, when the file is
+    loaded; paths in models inside it are its own to resolve.
+    """
 
     name: Name = Field(description="Its name in the console, the ledger and the logs; unique in the plant file.")
     type: str = Field(description="Which connector it is.")

@@ -7,7 +7,7 @@ sections. Nothing here touches the network.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -117,24 +117,20 @@ def _validated(reader: Reader, model: type[_Model], raw: Mapping[str, object], p
         return None
 
 
-def _absolute(model: _Model, folder: Path) -> _Model:
-    """The model with every path in it, however deep, made absolute."""
-    changed = {
-        name: made
-        for name in type(model).model_fields
-        if (made := _anchored(value := getattr(model, name), folder)) is not value
-    }
-    return model.model_copy(update=changed) if changed else model
+def _absolute(plant: Plant, folder: Path) -> Plant:
+    """The plant with the paths of the journal and of every component made absolute."""
 
+    def anchored(model: _Model) -> _Model:
+        fields = {name: getattr(model, name) for name in type(model).model_fields}
+        paths = {name: folder / value for name, value in fields.items() if isinstance(value, Path)}
+        return model.model_copy(update=paths) if paths else model
 
-def _anchored(value: object, folder: Path) -> object:
-    """A field's value with its paths made absolute; the very same value where there are none."""
-    if isinstance(value, Path):
-        return folder / value.expanduser()
-    if isinstance(value, BaseModel):
-        return _absolute(value, folder)
-    if isinstance(value, list):
-        items = cast("list[object]", value)
-        made = [_anchored(item, folder) for item in items]
-        return made if any(new is not old for new, old in zip(made, items, strict=True)) else items
-    return value
+    return plant.model_copy(
+        update={
+            "sources": [anchored(config) for config in plant.sources],
+            "processors": [anchored(config) for config in plant.processors],
+            "sinks": [anchored(config) for config in plant.sinks],
+            "historian": plant.historian and anchored(plant.historian),
+            "journal": anchored(plant.journal),
+        }
+    )

@@ -73,7 +73,8 @@ def _fix_type(definition: Schema, name: str) -> None:
 
 
 def _one_of(pairs: Sequence[tuple[str, type[ComponentConfig]]], references: dict[Any, Schema]) -> Schema:
-    return {"oneOf": [references[model, "validation"] for _, model in pairs]}
+    """One of these components; nothing fits where none is installed."""
+    return {"oneOf": [references[model, "validation"] for _, model in pairs]} if pairs else {"not": {}}
 
 
 def _readable(part: Raw) -> None:
