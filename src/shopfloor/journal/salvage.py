@@ -8,12 +8,13 @@ its checksum. Nothing is deleted: the damaged file is kept beside the new one.
 
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from shopfloor.journal import body
+from shopfloor.journal.file import SCHEMA, connect
 from shopfloor.journal.names import name_checksum
 
 _LEAF: Final = 0x0D
@@ -27,7 +28,15 @@ Column = int | float | str | bytes | None
 Row = tuple[int, list[Column]]
 
 
-def salvage(path: Path, schema: str, connect: Callable[[Path | None], sqlite3.Connection], now: int) -> str:
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file itself is damaged, not that it is locked, full or out of reach."""
+    return isinstance(error, sqlite3.DatabaseError) and any(
+        word in str(error)
+        for word in ("malformed", "not a database", "disk image", "no such table", "unsupported file")
+    )
+
+
+def salvage(path: Path, now: int) -> str:
     """Replace the damaged journal at ``path`` by one with all that can be read; return what was done, in words."""
     stamp = datetime.fromtimestamp(now / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
     fresh = path.with_name(f"{path.name}.salvage")
@@ -35,7 +44,7 @@ def salvage(path: Path, schema: str, connect: Callable[[Path | None], sqlite3.Co
         leftover.unlink(missing_ok=True)
     pages = _pages(path)
     db = connect(fresh)
-    db.executescript(f"BEGIN;{schema}COMMIT;")
+    db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
     db.execute("BEGIN")
     entries = 0
     for rowid, row in rows(pages):

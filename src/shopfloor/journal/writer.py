@@ -1,0 +1,394 @@
+"""The one thread that writes the journal: group commit, trimming, `keep`, repair.
+
+Everything that waits goes into one transaction and one fsync. Between transactions it looks after the
+file in small steps, so a commit never waits for housekeeping.
+"""
+
+import asyncio
+import contextlib
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import structlog
+
+from shopfloor.journal import body
+from shopfloor.journal.base import Entry, Tally
+from shopfloor.journal.counts import Counts
+from shopfloor.journal.file import FORMAT, PAGE, SCHEMA, connect
+from shopfloor.journal.names import Names
+from shopfloor.journal.salvage import is_damage, salvage
+from shopfloor.samples import Batch, Misconfigured, Quality, Unavailable
+
+logger: Final = structlog.get_logger("shopfloor.journal")
+
+GROUP_BYTES: Final = 8 * 2**20
+"""The most that one transaction takes: a commit must not keep others waiting."""
+WAL_BYTES: Final = 16 * 2**20
+"""From this size on the WAL is carried over into the file."""
+TRIM_STEP: Final = 200
+"""Entries deleted in one step; commits go between steps."""
+SPARE_PAGES: Final = 2000
+"""Free pages that are kept for reuse before any is given back to the disk."""
+LOOK_SECONDS: Final = 1.0
+OVER_KEEP: Final = "the journal was over `keep`"
+
+
+class Repair:
+    """A wish to salvage the running file: damage was met while reading what ``generation`` opened."""
+
+    __slots__ = ("done", "generation")
+
+    def __init__(self, done: "asyncio.Future[Any]", generation: int) -> None:
+        """``done`` gets None once the file is whole again."""
+        self.done = done
+        self.generation = generation
+
+
+Fresh = list[tuple[Entry, int]]
+"""Entries that have just become durable, each with the bytes of its body."""
+
+
+class Work:
+    """Something for the writer: the batch becomes an entry, then ``apply`` runs, all in one transaction."""
+
+    __slots__ = ("apply", "batch", "done")
+
+    def __init__(
+        self,
+        done: "asyncio.Future[Any] | None",
+        batch: Batch | None = None,
+        apply: Callable[[sqlite3.Connection], Any] | None = None,
+    ) -> None:
+        """``done`` gets the offset of the batch, or without a batch what ``apply`` returns; None: nobody waits."""
+        self.done = done
+        self.batch = batch
+        self.apply = apply
+
+
+class Writer:
+    """Owns the file. ``open``, ``start`` and ``close`` are called from outside, ``submit`` from the event loop."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        keep: int,
+        when_full: Literal["refuse", "oldest"],
+        clock: Callable[[], int],
+        answer: Callable[["Sequence[Work | Repair]", list[Any], Fresh], None],
+    ) -> None:
+        """``answer`` is called in the writer's thread after each transaction."""
+        self.names = Names()
+        self.counts = Counts()
+        self.aside = ThreadPoolExecutor(1, "journal-read")
+        self.head = 0
+        self.trimmed = 0
+        self.full = False
+        self.salvaged = ""
+        self.generation = 0
+        self._path = path
+        self._keep = keep
+        self._when_full = when_full
+        self._clock = clock
+        self._answer = answer
+        self._queue: queue.SimpleQueue[Work | Repair | None] = queue.SimpleQueue()
+        self._parked: deque[Work] = deque()
+        self._next = 1
+        self._next_look = 0.0
+        self._wal_written = 0
+        self._carrying: Future[sqlite3.Cursor] | None = None
+        self._thread = threading.Thread(target=self._run, name="journal-write", daemon=True)
+
+    # ---- opening and closing ------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open or create the file, salvage it when it is damaged. Raises Misconfigured."""
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            if self._path is None or not is_damage(error):
+                raise Misconfigured(f"the journal {self._path} cannot be opened: {error}") from error
+            self._salvage(self._path)
+
+    def _connect(self) -> None:
+        self.db = connect(self._path)
+        try:
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                # Offsets begin at the time: a sink that remembers one is not fooled by a new journal.
+                self.db.executescript(f"BEGIN;{SCHEMA}UPDATE last SET offset = {self._clock() // 1000};COMMIT;")
+            elif version != FORMAT:
+                raise Misconfigured(f"the journal {self._path} has format {version}; use the Shopfloor that wrote it")
+            self._load()
+        except BaseException:
+            self.db.close()
+            raise
+        self.slow = connect(self._path) if self._path else self.db
+
+    def _load(self) -> None:
+        self.names.load(self.db)
+        self.counts.load(self.db)
+        oldest, newest = self.db.execute("SELECT min(offset), max(offset) FROM entry").fetchone()
+        remembered = self.db.execute("SELECT max(offset) FROM last").fetchone()[0] or 0
+        self.head = max([newest or 0, remembered, *self.counts.positions.values()])
+        self._next = self.head + 1
+        self.trimmed = (oldest or self._next) - 1
+
+    def _salvage(self, path: Path) -> None:
+        self.salvaged = salvage(path, self._clock())
+        logger.error(self.salvaged)
+        self._connect()
+        self.generation += 1
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is waiting, close the file. Blocks; call it in a thread."""
+        self._queue.put(None)
+        self._thread.join()
+        self.aside.shutdown()
+        with contextlib.suppress(sqlite3.Error):
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self.db.close()
+        self.slow.close()
+
+    def submit(self, work: Work | Repair) -> None:
+        """Hand something in; ``answer`` tells when it is on disk."""
+        self._queue.put(work)
+
+    def _repair(self, path: Path) -> None:
+        """Salvage the running file."""
+        self._carrying = None
+        self.aside.submit(self.slow.close).result()
+        self.db.close()
+        self._salvage(path)
+
+    def _grant(self, wish: Repair) -> None:
+        """Repair unless that was done since the damage was met."""
+        result: Any = None
+        try:
+            if self._path is not None and wish.generation == self.generation:
+                self._repair(self._path)
+        except (sqlite3.Error, OSError, Misconfigured) as error:
+            result = Unavailable(f"the journal {self._path} is damaged and cannot be salvaged: {error}")
+        self._answer([wish], [result], [])
+
+    # ---- transactions -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            works, stopping = self._take()
+            self._write(works)
+            try:
+                self._look_after(idle=not works)
+            except sqlite3.Error as error:
+                # Housekeeping can wait: what matters, appends and commits, reports its own errors.
+                logger.warning("journal housekeeping failed", error=str(error))
+                with contextlib.suppress(sqlite3.Error):
+                    self.db.execute("ROLLBACK")
+        refused = Unavailable("the journal was closed while it was full")
+        self._answer(list(self._parked), [refused] * len(self._parked), [])
+
+    def _take(self) -> tuple[list[Work], bool]:
+        """What is waiting, up to GROUP_BYTES, and whether to stop; waits a while at most, for housekeeping."""
+        works: list[Work] = []
+        if self._parked and not self.full:
+            works.extend(self._parked)
+            self._parked.clear()
+        size = 0
+        try:
+            while size < GROUP_BYTES:
+                work = self._queue.get(timeout=0 if works else 0.005 if self._trimmable() > 0 else 0.5)
+                if work is None:
+                    return works, True
+                if isinstance(work, Repair):
+                    self._grant(work)
+                    continue
+                if self.full and work.batch is not None and work.apply is None:
+                    self._parked.append(work)
+                    continue
+                works.append(work)
+                size += 24 * len(work.batch) if work.batch is not None else 0
+        except queue.Empty:
+            pass
+        return works, False
+
+    def _write(self, works: list[Work], *, again: bool = True) -> None:
+        ready: list[Work] = []
+        bodies: list[bytearray | None] = []
+        for work in works:
+            try:
+                batch = work.batch
+                bodies.append(None if batch is None else body.encode(batch, self.names.ids(batch.source, batch.tags)))
+                ready.append(work)
+            except (ValueError, TypeError) as error:  # this batch cannot be stored; the others can
+                self._answer([work], [ValueError(str(error))], [])
+        if ready:
+            self._write_ready(ready, bodies, again=again)
+
+    def _write_ready(self, works: list[Work], bodies: list[bytearray | None], *, again: bool) -> None:
+        try:
+            results, fresh = self._transact(works, bodies)
+        except Exception as error:  # noqa: BLE001  # whatever it is: who waits must hear it, and the writer must live
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            refused = error
+            if isinstance(error, sqlite3.Error):
+                refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
+                if again and is_damage(error) and self._path is not None:
+                    self._repair(self._path)
+                    self._write(works, again=False)
+                    return
+            with contextlib.suppress(sqlite3.Error):
+                self._load()
+            self._answer(works, [refused] * len(works), [])
+        else:
+            if fresh:
+                self.head = fresh[-1][0].offset
+            self._answer(works, results, fresh)
+
+    def _transact(self, works: list[Work], bodies: list[bytearray | None]) -> tuple[list[Any], Fresh]:
+        db = self.db
+        db.execute("BEGIN IMMEDIATE")
+        results: list[Any] = []
+        rows: list[tuple[int, int, int, int, bytearray]] = []
+        fresh: Fresh = []
+        sources: dict[str, tuple[bytes | None, int, int]] = {}
+        for work, encoded in zip(works, bodies, strict=True):
+            batch = work.batch
+            results.append(None)
+            if batch is None or encoded is None:
+                continue
+            offset, source_id, samples = self._next, self.names.id(batch.source), len(batch)
+            self._next += 1
+            body.seal(encoded, offset, source_id)
+            rows.append((offset, source_id, batch.received, samples, encoded))
+            fresh.append((Entry(offset, batch, batch.source, samples, batch.received), len(encoded)))
+            checkpoint, received, lost = sources.get(batch.source, (None, 0, 0))
+            sources[batch.source] = (batch.checkpoint or checkpoint, received + samples, lost + batch.lost_before)
+            self._wal_written += len(encoded)
+            results[-1] = offset
+        db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", rows)
+        self.names.store(db)
+        db.executemany(
+            "INSERT INTO source VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET"
+            " checkpoint = coalesce(?2, checkpoint), received = received + ?3, lost = lost + ?4",
+            [(name, *added) for name, added in sources.items()],
+        )
+        for index, work in enumerate(works):
+            if work.apply is not None:
+                result = work.apply(db)
+                results[index] = result if work.batch is None else results[index]
+        db.execute("COMMIT")
+        return results, fresh
+
+    def bury(self, db: sqlite3.Connection, reader: str, dead: Sequence[tuple[int, str, Batch]]) -> None:
+        """Keep what a reader refused; what was counted before is there already."""
+        for offset, reason, refused in dead:
+            if offset <= self.counts.counted.get(reader, 0):
+                continue
+            source_id = self.names.id(refused.source)
+            encoded = body.encode(refused, self.names.ids(refused.source, refused.tags))
+            body.seal(encoded, offset, source_id)
+            self.names.store(db)
+            query = "INSERT INTO dead_letter VALUES (NULL, ?, ?, ?, ?, ?, ?)"
+            db.execute(query, (reader, offset, self._clock(), reason, source_id, encoded))
+
+    # ---- housekeeping -------------------------------------------------------------------------------
+
+    def _trimmable(self) -> int:
+        """How far every reader is ahead of the oldest entry."""
+        return min(self.counts.positions.values(), default=self.trimmed) - self.trimmed
+
+    def _look_after(self, *, idle: bool) -> None:
+        due = self._trimmable()
+        if due >= TRIM_STEP or (idle and due > 0):
+            self._trim(self.trimmed + due)
+        if self._path is not None and self._wal_written > WAL_BYTES:
+            self._carry_over()
+        if self.full or time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            self._enforce_keep()
+
+    def _trim(self, offset: int) -> None:
+        """Delete up to ``offset``, at most TRIM_STEP entries of it."""
+        query = "SELECT offset FROM entry WHERE offset <= ? ORDER BY offset LIMIT 1 OFFSET ?"
+        step = self.db.execute(query, (offset, TRIM_STEP - 1)).fetchone()
+        self.db.execute("BEGIN IMMEDIATE")
+        self._delete_to(step[0] if step else offset)
+        self.db.execute("COMMIT")
+
+    def _delete_to(self, offset: int) -> None:
+        self.db.execute("DELETE FROM entry WHERE offset <= ?", (offset,))
+        self.db.execute("UPDATE last SET offset = ?", (self._next - 1,))
+        self.trimmed = offset
+
+    def _carry_over(self) -> None:
+        """Copy the WAL into the file: the bulk beside the writer, the rest (which restarts the WAL) in it."""
+        if self._carrying is None:
+            self._carrying = self.aside.submit(self.slow.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+        elif self._carrying.done():
+            self._carrying = None
+            busy = self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
+            self._wal_written = WAL_BYTES // 2 if busy else 0
+
+    def _used(self) -> int:
+        """Bytes in use. After an outage the free space goes back to the disk, in steps."""
+        pages, free = (self.db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
+        if free > SPARE_PAGES and free > pages // 2 and not self.full:
+            self.db.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+        return int((pages - free) * PAGE)
+
+    def _enforce_keep(self) -> None:
+        used = self._used()
+        if used <= self._keep:
+            if used <= self._keep - min(self._keep // 20, 64 * 2**20):
+                self.full = False
+        elif self._when_full == "oldest" or not self.counts.positions:
+            self._drop_oldest(used - self._keep + self._keep // 20)
+        elif not self.full:
+            self.full = True
+            logger.warning("the journal is full: sources are held back until readers catch up", keep=self._keep)
+
+    def _drop_oldest(self, size: int) -> None:
+        """Drop the oldest entries until ``size`` bytes are free, say so in the ledger and in a gap marker."""
+        query = "SELECT offset, source, received, samples, length(body) FROM entry ORDER BY offset LIMIT 1000"
+        dropped: dict[str, list[Tally]] = defaultdict(list)
+        until, freed = self.trimmed, 0
+        for offset, source_id, received, samples, length in self.db.execute(query).fetchall():
+            if freed >= size:
+                break
+            until, freed = offset, freed + length
+            source = self.names.name_or(source_id, "?")
+            for reader, counted in self.counts.counted.items():
+                if offset > counted:
+                    dropped[reader].append(Tally(offset, source, "dropped", samples, received, OVER_KEEP))
+        self.db.execute("BEGIN IMMEDIATE")
+        for reader, tallies in dropped.items():
+            self.counts.commit(self.db, reader, until, tallies, None)
+        self._delete_to(until)
+        self.db.execute("COMMIT")
+        if dropped:
+            self._mark_gap(dropped)
+
+    def _mark_gap(self, dropped: dict[str, list[Tally]]) -> None:
+        times = [tally.received for tallies in dropped.values() for tally in tallies]
+        lost = {reader: sum(tally.samples for tally in tallies) for reader, tallies in dropped.items()}
+        logger.warning("the journal dropped its oldest entries", reason=OVER_KEEP, samples=lost)
+        text = json.dumps({"from": min(times), "to": max(times), "dropped": lost, "reason": OVER_KEEP})
+        now = self._clock()
+        marker = Batch("$journal", now, ("$journal/gap",), (now,), (text,), (Quality.UNCERTAIN,))
+        self._write([Work(None, marker)])
