@@ -65,10 +65,10 @@ class Batch:
 
     Iterate it for samples, or take its columns, which all have the batch's length:
     ``tags`` (str), ``times`` (array 'q'), ``values`` (array 'd' when every value is a float, array 'q'
-    when every value is an int64, else a list), ``qualities`` (array 'H'), and, only where the protocol has them, ``statuses`` (array 'I')
-    and ``server_times`` (array 'q'), else None. The arrays offer the buffer protocol, so pyarrow and
-    NumPy read them without a copy. Columns must not be changed once the batch exists: readers of the
-    journal share them.
+    when every value is an int64, else a list), ``qualities`` (array 'H'), and, only where the protocol
+    has them, ``statuses`` (array 'I') and ``server_times`` (array 'q'), else None. The arrays offer the
+    buffer protocol, so pyarrow and NumPy read them without a copy. Columns must not be changed once the
+    batch exists: readers of the journal share them.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class Batch:
         "values",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a column each
         self,
         source: str,
         received: int,

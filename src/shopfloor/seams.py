@@ -20,7 +20,7 @@ class Connection(ABC):  # noqa: B024  # abstract by role: sources and sinks open
         """Connect. Raise Unavailable when the other side is away, Misconfigured when a person must act."""
         return self
 
-    async def __aexit__(
+    async def __aexit__(  # noqa: B027  # one that opened nothing has nothing to close
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Disconnect and free everything; never raise because the other side is already gone."""
@@ -93,5 +93,5 @@ class Processor(ABC):
         """The state, to be stored in the transaction that stores the output and the position."""
         return b""
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, state: bytes) -> None:  # noqa: B027  # one without state has nothing to restore
         """Take up a state that ``snapshot`` gave, possibly of an older version of this processor."""

@@ -108,8 +108,8 @@ NOT_A_MODEL = 5
 
 class _Nothing(Source):
     async def batches(self) -> AsyncGenerator[Batch]:
-        for batch in ():
-            yield batch
+        return
+        yield  # makes this an asynchronous generator
 
 
 class _Same(Processor):
