@@ -1,0 +1,235 @@
+/** The HTTP API as the console uses it (docs/api.md); every failure is a Problem with words for people. */
+
+import type { Value } from './value';
+
+export interface PlantInfo {
+  site: string;
+  timezone: string;
+  version: string;
+  started: number;
+  now: number;
+  historian: boolean;
+}
+
+export interface Me {
+  name: string;
+  role: string;
+}
+
+export interface TagRow {
+  tag: string;
+  source: string;
+  unit: string;
+  description: string;
+  data_type: string;
+  value: Value;
+  time: number | null;
+  quality: number;
+  writable: boolean;
+}
+
+/** What may be written to a tag, and whether by you. */
+export interface Permission {
+  tag: string;
+  role: string;
+  range: [number, number] | null;
+  momentary: boolean;
+  /** How long a press lives without renewal, ms. */
+  lease: number;
+  expires: number;
+  allowed: boolean;
+  held_by: string | null;
+}
+
+export interface Machine {
+  id: string;
+  title: string;
+  line: string | null;
+  ideal_cycle: number | null;
+  state: string | null;
+  good: string | null;
+  scrap: string | null;
+  tags: string[];
+  commands: Permission[];
+}
+
+export type ComponentState = 'starting' | 'running' | 'waiting' | 'paused' | 'misconfigured' | 'failed' | 'stopped';
+
+export interface Component {
+  name: string;
+  kind: 'source' | 'processor' | 'sink' | 'historian';
+  type: string;
+  state: ComponentState;
+  since: number;
+  required: boolean;
+  last_error: string;
+  last_error_at: number | null;
+  restarts: number;
+  samples: number;
+  lag_entries: number;
+  lag_seconds: number;
+}
+
+export interface Journal {
+  entries: number;
+  samples: number;
+  size: number;
+  oldest: number | null;
+  keep: number;
+  damaged: number;
+}
+
+export interface Components {
+  now: number;
+  components: Component[];
+  journal: Journal;
+}
+
+export interface LedgerRow {
+  source: string;
+  reader: string;
+  outcome: string;
+  reason: string;
+  samples: number;
+  first: number | null;
+  last: number | null;
+}
+
+export interface AuditRecord {
+  number: number;
+  time: number;
+  event: string;
+  who: string;
+  role: string;
+  tag: string;
+  value: Value;
+  id: string;
+  detail: string;
+  hash: string;
+}
+
+export interface AuditCheck {
+  records: number;
+  intact: boolean;
+  broken: number | null;
+  detail: string;
+}
+
+export type Aggregate = 'avg' | 'min' | 'max' | 'twa' | 'last';
+
+/** One tag's values as columns of equal length, in time order. */
+export interface History {
+  tag: string;
+  unit: string;
+  times: number[];
+  values: Value[];
+  qualities: number[];
+  truncated: boolean;
+}
+
+export interface CommandOutcome {
+  id: string;
+  tag: string;
+  value: Value;
+  /** true: written and read back; false: not written; null: nobody knows, a person has to look. */
+  done: boolean | null;
+  detail: string;
+}
+
+/** Why a request gave no answer: `message` for the shift lead, `detail` for the engineer. */
+export class Problem extends Error {
+  constructor(
+    title: string,
+    readonly detail: string,
+    /** The HTTP status; 0 when no answer came at all. */
+    readonly status: number,
+  ) {
+    super(title);
+  }
+}
+
+const PATIENCE = 15_000;
+
+/** An address below the console's own, whatever path a proxy put before it. */
+export function address(path: string): string {
+  return new URL(path, document.baseURI).href;
+}
+
+async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await fetch(address(path), { signal: AbortSignal.timeout(PATIENCE), cache: 'no-store', ...options });
+    text = await response.text();
+  } catch (error) {
+    if (options.signal?.aborted === true) throw error;
+    throw new Problem('Shopfloor cannot be reached', `no answer to ${path}: ${String(error)}`, 0);
+  }
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new Problem('Shopfloor gave an unreadable answer', `${path}: ${response.status}, not JSON`, response.status);
+  }
+  if (response.ok) return body as T;
+  const { title, detail } = (body ?? {}) as { title?: unknown; detail?: unknown };
+  throw new Problem(
+    typeof title === 'string' && title !== '' ? title : `Shopfloor refused the request (${response.status})`,
+    typeof detail === 'string' ? detail : path,
+    response.status,
+  );
+}
+
+function post<T>(path: string, body?: unknown): Promise<T> {
+  if (body === undefined) return ask(path, { method: 'POST' });
+  const headers = { 'Content-Type': 'application/json' };
+  return ask(path, { method: 'POST', headers, body: JSON.stringify(body) });
+}
+
+export const getPlant = () => ask<PlantInfo>('api/plant');
+export const getMe = () => ask<Me>('api/me');
+export const getTags = async () => (await ask<{ tags: TagRow[] }>('api/tags')).tags;
+export const getMachines = async () => (await ask<{ machines: Machine[] }>('api/machines')).machines;
+export const getComponents = () => ask<Components>('api/components');
+export const getLedger = async () => (await ask<{ rows: LedgerRow[] }>('api/ledger')).rows;
+export const verifyAudit = () => ask<AuditCheck>('api/audit/verify');
+
+/** The newest audit records first; `before` goes on behind a record's number. */
+export async function getAudit(limit: number, before?: number): Promise<AuditRecord[]> {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (before !== undefined) query.set('before', String(before));
+  return (await ask<{ records: AuditRecord[] }>(`api/audit?${query.toString()}`)).records;
+}
+
+/** Restarts, pauses or resumes a component. */
+export function act(name: string, action: 'restart' | 'pause' | 'resume'): Promise<Component> {
+  return post(`api/components/${encodeURIComponent(name)}/${action}`);
+}
+
+/** Writes a value, at most once for an id. */
+export function command(tag: string, value: Value, id: string): Promise<CommandOutcome> {
+  return post('api/commands', { tag, value, id });
+}
+
+/** What of a tag's past is wanted; times in ms UTC, `every` in ms (left out: raw samples). */
+export interface HistoryQuery {
+  tag: string;
+  from: number;
+  to: number;
+  every?: number;
+  aggregate?: Aggregate;
+  limit?: number;
+}
+
+/** A tag's past, raw or one value a bucket. */
+export function getHistory(query: HistoryQuery, signal: AbortSignal): Promise<History> {
+  const parameters = new URLSearchParams({
+    tag: query.tag,
+    from: new Date(query.from).toISOString(),
+    to: new Date(query.to).toISOString(),
+  });
+  if (query.every !== undefined) parameters.set('every', `${query.every}ms`);
+  if (query.aggregate !== undefined) parameters.set('aggregate', query.aggregate);
+  if (query.limit !== undefined) parameters.set('limit', String(query.limit));
+  return ask(`api/history?${parameters.toString()}`, { signal });
+}

@@ -1,0 +1,79 @@
+/** The plant's health in words: what is wrong for the shift lead, the engineer's detail beside it. */
+
+import type { Component, Components } from './api';
+import { counted, formatDuration } from './format';
+import type { Tone } from './control/hold';
+
+/** One thing to know about the plant. */
+export interface Finding {
+  tone: Tone;
+  text: string;
+  detail: string;
+}
+
+function said(component: Component): string {
+  return `${component.name} (${component.kind}, ${component.type}) ${component.state}${component.last_error === '' ? '' : `: ${component.last_error}`}`;
+}
+
+function waitingText(component: Component, age: string): string {
+  switch (component.kind) {
+    case 'source':
+      return `No values from ${component.name} for ${age}: it cannot be reached. Shopfloor keeps trying`;
+    case 'sink':
+      return `${component.name} has been out of reach for ${age}. Its values wait here and are delivered later`;
+    case 'historian':
+      return `The historian has been out of reach for ${age}. Its values wait here and are stored later`;
+    case 'processor':
+      return `${component.name} has been waiting for ${age}`;
+  }
+}
+
+/** What is to be said about one component; null when it runs. */
+export function finding(component: Component, now: number): Finding | null {
+  const detail = said(component);
+  switch (component.state) {
+    case 'running':
+      return null;
+    case 'starting':
+      return { tone: 'plain', text: `${component.name} is starting`, detail };
+    case 'paused':
+      return { tone: 'warning', text: `${component.name} is paused. It goes on when somebody resumes it`, detail };
+    case 'waiting':
+      return { tone: component.kind === 'source' ? 'bad' : 'warning', text: waitingText(component, formatDuration(now - component.since)), detail };
+    case 'misconfigured':
+      return { tone: 'bad', text: `${component.name} has stopped: its configuration needs a change`, detail };
+    case 'failed':
+      return { tone: 'bad', text: `${component.name} had an error and is being restarted`, detail };
+    case 'stopped':
+      return { tone: 'bad', text: `${component.name} is stopped`, detail };
+  }
+}
+
+const ORDER: Readonly<Record<Tone, number>> = { bad: 0, warning: 1, plain: 2, good: 3 };
+
+/** Everything that is not as it should be, the worst first. */
+export function findings(components: Components, now: number): Finding[] {
+  const found = components.components.flatMap((component) => finding(component, now) ?? []);
+  const { journal } = components;
+  if (journal.damaged > 0) {
+    found.push({
+      tone: 'bad',
+      text: `${counted(journal.damaged, 'entry', 'entries')} of the journal cannot be read; everything else is intact`,
+      detail: 'the ledger names the intervals',
+    });
+  }
+  if (journal.keep > 0 && journal.size > 0.9 * journal.keep) {
+    found.push({
+      tone: 'warning',
+      text: `The journal is ${Math.round((100 * journal.size) / journal.keep)} % full`,
+      detail: 'a sink is far behind, or journal.keep is too small for this plant',
+    });
+  }
+  return found.sort((a, b) => ORDER[a.tone] - ORDER[b.tone]);
+}
+
+/** The first line when all is well. */
+export function allRunning(count: number): string {
+  if (count === 0) return 'Nothing is connected yet';
+  return count === 1 ? 'The only component is running' : `All ${count} components are running`;
+}

@@ -1,0 +1,16 @@
+/** Labels of the time axis: as much of date and time as the distance between two of them needs. */
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** The label at a time (ms UTC, shown in this machine's zone) where labels stand `step` ms apart. */
+export function formatTick(time: number, step: number): string {
+  const date = new Date(time);
+  const two = (number: number) => String(number).padStart(2, '0');
+  const day = `${date.getDate()} ${MONTHS[date.getMonth()] ?? ''}`;
+  const clock = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  if (step >= DAY) return day;
+  if (clock === '00:00' && date.getSeconds() === 0) return day;
+  return step >= MINUTE ? clock : `${clock}:${two(date.getSeconds())}`;
+}
