@@ -100,6 +100,13 @@ class ComponentConfig(Strict):
     type: str = Field(description="Which connector it is.")
     required: bool = Field(default=True, description="Whether `/ready` waits for it.")
 
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """What is wrong with the files that it names, as (field, text); paths are absolute by now.
+
+        Reading a plant file calls it, so a wrong path is found before anything starts. No network.
+        """
+        return ()
+
 
 class SourceConfig(ComponentConfig, ABC):
     """Where samples come from."""

@@ -106,10 +106,8 @@ def _inputs(reader: Reader, plant: Plant, declared: dict[str, str]) -> None:
 def _circles(reader: Reader, plant: Plant) -> None:
     """Processors that feed each other in a circle would never come to rest."""
     places = {processor.name: i for i, processor in enumerate(plant.processors)}
-    feeders = {
-        p.name: {q.name for q in plant.processors if any(passes(info.tag, p.inputs()) for info in q.outputs())}
-        for p in plant.processors
-    }
+    givers = {info.tag: processor.name for processor in plant.processors for info in processor.outputs()}
+    feeders = {processor.name: set(_feeders(processor, givers)) for processor in plant.processors}
     while True:
         try:
             TopologicalSorter(feeders).prepare()
@@ -121,3 +119,12 @@ def _circles(reader: Reader, plant: Plant) -> None:
             feeders[last] = set()  # look for further circles
         else:
             return
+
+
+def _feeders(processor: ProcessorConfig, givers: dict[str, str]) -> Iterator[str]:
+    """The processors whose output it reads."""
+    for pattern in processor.inputs():
+        if "*" in pattern:
+            yield from (name for tag, name in givers.items() if passes(tag, [pattern]))
+        elif pattern in givers:
+            yield givers[pattern]

@@ -62,7 +62,22 @@ def parse(text: str, file: str, folder: Path, environment: Mapping[str, str] | N
         crosscheck(reader, plant)
     if plant is None or reader.problems:
         raise PlantError(reader.problems)
-    return _absolute(plant, folder)
+    plant = _absolute(plant, folder)
+    _files(reader, plant)
+    if reader.problems:
+        raise PlantError(reader.problems)
+    return plant
+
+
+def _files(reader: Reader, plant: Plant) -> None:
+    """Complain about what components find wrong with the files that they name."""
+    for kind in _KINDS:
+        configs: Sequence[ComponentConfig] = getattr(plant, kind)
+        for i, config in enumerate(configs):
+            for field, text in config.problems():
+                reader.complain((kind, i, field), text)
+    for field, text in plant.historian.problems() if plant.historian else ():
+        reader.complain(("historian", field), text)
 
 
 def _sections(reader: Reader, raw: Mapping[str, Raw]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -104,8 +105,13 @@ def meant(word: str, known: Collection[str]) -> str:
     if len(known) > _COMPARED:  # tags: look at those of the same machine only
         machine = word.partition("/")[0]
         near = list(islice((other for other in known if other.startswith(machine)), _COMPARED))
-    close = difflib.get_close_matches(word[:_LONGEST], near, 1, _ALIKE)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = _closest(word[:_LONGEST], tuple(near))
+    return f"; did you mean {close!r}?" if close else ""
+
+
+@lru_cache(maxsize=1000)  # the same slip often stands on thousands of lines
+def _closest(word: str, known: tuple[str, ...]) -> str:
+    return next(iter(difflib.get_close_matches(word, known, 1, _ALIKE)), "")
 
 
 def _field_at(model: type[BaseModel], loc: Place) -> FieldInfo | None:
