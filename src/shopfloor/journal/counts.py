@@ -1,8 +1,15 @@
-"""Where every reader stands and what became of every sample at it. Used by the writing thread only."""
+"""What came from every source, where every reader stands, and what became of every sample at it.
+
+Used by the writing thread only. The rows are held in memory and written whole, each with a checksum and
+found by its number alone: a damaged page can cost rows, it cannot make a sum silently wrong.
+"""
 
 import sqlite3
 from collections.abc import Iterable
 from typing import Final
+from zlib import crc32
+
+import msgspec
 
 from shopfloor.journal.base import Tally
 
@@ -10,80 +17,178 @@ INTERVAL: Final = 60 * 10**9
 """ns: the same reason again within this time extends the interval in the ledger."""
 
 
-class Counts:
-    """Positions and tallies of all readers, in memory and in the journal's file.
+def row_checksum(*columns: object) -> int:
+    """CRC-32 over the columns of a row."""
+    return crc32(repr(columns).encode("utf-8", "surrogatepass"))
 
-    ``positions`` is what a reader has committed, ``counted`` up to where its tallies reach: the
-    same, but for a reader that is being replayed. All calls run inside the writer's transaction.
+
+class SourceRow(msgspec.Struct, array_like=True):
+    """A source: the columns of its row."""
+
+    number: int
+    name: str
+    checkpoint: bytes | None = None
+    received: int = 0
+    lost: int = 0
+
+
+class ReaderRow(msgspec.Struct, array_like=True):
+    """A reader: the columns of its row.
+
+    ``position`` is what it has committed, ``counted`` up to where its tallies reach.
     """
 
+    number: int
+    name: str
+    position: int
+    counted: int
+    state: bytes = b""
+
+
+class BaseRow(msgspec.Struct, array_like=True):
+    """What had been received of a source before a reader was there."""
+
+    number: int
+    reader: str
+    source: str
+    samples: int
+
+
+class TallyRow(msgspec.Struct, array_like=True):
+    """What became of samples of a source at a reader."""
+
+    number: int
+    reader: str
+    source: str
+    outcome: str
+    reason: str
+    samples: int
+    first: int
+    last: int
+
+
+Row = SourceRow | ReaderRow | BaseRow | TallyRow
+TABLES: Final[dict[type[Row], str]] = {
+    SourceRow: "source", ReaderRow: "reader", BaseRow: "base", TallyRow: "tally",
+}  # fmt: skip
+
+
+def write_row(db: sqlite3.Connection, row: Row) -> None:
+    """Insert or replace a row with its checksum."""
+    columns = msgspec.structs.astuple(row)
+    marks = ", ".join("?" * (len(columns) + 1))
+    query = f"INSERT OR REPLACE INTO {TABLES[type(row)]} VALUES ({marks})"  # noqa: S608  # our own table names
+    db.execute(query, (*columns, row_checksum(*columns)))
+
+
+class Counts:
+    """Sources, readers and tallies, in memory and in the journal's file. All calls run inside a transaction."""
+
     def __init__(self) -> None:
-        self.positions: dict[str, int] = {}
-        self.counted: dict[str, int] = {}
-        self._tallies: dict[tuple[str, str, str, str], tuple[int, int]] = {}
+        self.sources: dict[str, SourceRow] = {}
+        self.readers: dict[str, ReaderRow] = {}
+        self._bases: dict[tuple[str, str], BaseRow] = {}
+        self._tallies: dict[tuple[str, str, str, str], TallyRow] = {}
+        self._last_number = 0
 
     def load(self, db: sqlite3.Connection) -> None:
-        """Read them anew."""
-        rows = db.execute("SELECT name, position, counted FROM reader").fetchall()
-        self.positions = {name: position for name, position, _ in rows}
-        self.counted = {name: counted for name, _, counted in rows}
+        """Read them anew. Raises DatabaseError when a checksum does not hold."""
+        rows = {kind: self._rows(db, kind) for kind in TABLES}
+        self.sources = {row.name: row for row in rows[SourceRow] if isinstance(row, SourceRow)}
+        self.readers = {row.name: row for row in rows[ReaderRow] if isinstance(row, ReaderRow)}
+        self._bases = {(row.reader, row.source): row for row in rows[BaseRow] if isinstance(row, BaseRow)}
         self._tallies = {
-            (reader, source, outcome, reason): (number, last)
-            for number, reader, source, outcome, reason, last in db.execute(
-                "SELECT id, reader, source, outcome, reason, last FROM tally ORDER BY id"
-            )
+            (row.reader, row.source, row.outcome, row.reason): row
+            for row in rows[TallyRow]
+            if isinstance(row, TallyRow)
         }
+        self._last_number = max((row.number for found in rows.values() for row in found), default=0)
+
+    @staticmethod
+    def _rows(db: sqlite3.Connection, kind: type[Row]) -> list[Row]:
+        found: list[Row] = []
+        for *columns, checksum in db.execute(f"SELECT * FROM {TABLES[kind]} ORDER BY 1"):  # noqa: S608  # our own names
+            if checksum != row_checksum(*columns):
+                raise sqlite3.DatabaseError(f"malformed: a row of {TABLES[kind]} has a wrong checksum")
+            found.append(kind(*columns))
+        return found
+
+    def _number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def receive(self, db: sqlite3.Connection, name: str, checkpoint: bytes | None, received: int, lost: int) -> None:
+        """Add what came from a source; a checkpoint of None leaves the last one."""
+        row = self.sources.get(name)
+        if row is None:
+            row = self.sources[name] = SourceRow(self._number(), name)
+        row.received += received
+        row.lost += lost
+        row.checkpoint = row.checkpoint if checkpoint is None else checkpoint
+        write_row(db, row)
 
     def register(self, db: sqlite3.Connection, name: str, start: int) -> tuple[int, bytes]:
         """Position and state of a reader; a new one stands at ``start`` and is owed what is behind it."""
-        row = db.execute("SELECT position, state FROM reader WHERE name = ?", (name,)).fetchone()
-        if row is not None:
-            return row[0], row[1]
+        known = self.readers.get(name)
+        if known is not None:
+            return known.position, known.state
         self.forget(db, name)
-        db.execute("INSERT INTO reader VALUES (?, ?, ?, x'')", (name, start, start))
-        db.execute(
-            "INSERT INTO base SELECT ?1, s.name, s.received - coalesce((SELECT sum(e.samples) FROM entry e JOIN name n"
-            " ON n.id = e.source WHERE n.name = s.name AND e.offset > ?2), 0) FROM source s",
-            (name, start),
+        self.readers[name] = ReaderRow(self._number(), name, start, start)
+        write_row(db, self.readers[name])
+        query = (
+            "SELECT coalesce(sum(samples), 0) FROM entry WHERE source IN (SELECT id FROM name WHERE name = ?)"
+            " AND offset > ?"
         )
-        self.positions[name] = self.counted[name] = start
+        for source in self.sources.values():
+            waiting = db.execute(query, (source.name, start)).fetchone()[0]
+            base = BaseRow(self._number(), name, source.name, source.received - waiting)
+            self._bases[name, source.name] = base
+            write_row(db, base)
         return start, b""
 
     def forget(self, db: sqlite3.Connection, name: str) -> bool:
         """Take a reader out with all its sums; False when there was none."""
-        db.execute("DELETE FROM base WHERE reader = ?", (name,))
-        db.execute("DELETE FROM tally WHERE reader = ?", (name,))
-        self._tallies = {key: row for key, row in self._tallies.items() if key[0] != name}
-        self.positions.pop(name, None)
-        self.counted.pop(name, None)
-        return db.execute("DELETE FROM reader WHERE name = ?", (name,)).rowcount > 0
+        gone: list[Row] = [row for row in self._bases.values() if row.reader == name]
+        gone += [row for row in self._tallies.values() if row.reader == name]
+        known = self.readers.pop(name, None)
+        for row in (*gone, *([known] if known else [])):
+            db.execute(f"DELETE FROM {TABLES[type(row)]} WHERE id = ?", (row.number,))  # noqa: S608  # our own names
+        self._bases = {key: row for key, row in self._bases.items() if row.reader != name}
+        self._tallies = {key: row for key, row in self._tallies.items() if row.reader != name}
+        return known is not None
 
     def commit(
         self, db: sqlite3.Connection, name: str, offset: int, tallies: Iterable[Tally], state: bytes | None
     ) -> None:
         """Move a reader to ``offset``; tallies of entries that were counted before count nothing."""
-        counted = self.counted.get(name, 0)
-        self._count(db, name, [tally for tally in tallies if tally.offset > counted])
-        self.counted[name] = max(counted, offset)
-        self.positions[name] = max(self.positions.get(name, 0), offset)
-        db.execute(
-            "UPDATE reader SET position = ?, counted = ?, state = coalesce(?, state) WHERE name = ?",
-            (self.positions[name], self.counted[name], state, name),
-        )
+        row = self.readers.get(name)
+        if row is None:  # forgotten while it was at work
+            return
+        self._count(db, name, [tally for tally in tallies if tally.offset > row.counted])
+        row.counted = max(row.counted, offset)
+        row.position = max(row.position, offset)
+        row.state = row.state if state is None else state
+        write_row(db, row)
+
+    def counted(self, reader: str) -> int:
+        """Up to where the tallies of a reader reach."""
+        row = self.readers.get(reader)
+        return row.counted if row else 0
+
+    def slowest(self, otherwise: int) -> int:
+        """The position that every reader has committed."""
+        return min((row.position for row in self.readers.values()), default=otherwise)
 
     def _count(self, db: sqlite3.Connection, reader: str, tallies: Iterable[Tally]) -> None:
-        added: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+        touched: dict[int, TallyRow] = {}
         for tally in tallies:
-            key = (tally.source, tally.outcome, tally.reason)
-            samples, first, last = added.get(key, (0, tally.received, tally.received))
-            added[key] = (samples + tally.samples, min(first, tally.received), max(last, tally.received))
-        for (source, outcome, reason), (samples, first, last) in added.items():
-            row, until = self._tallies.get((reader, source, outcome, reason), (None, 0))
-            if row is None or (outcome not in ("delivered", "filtered") and first > until + INTERVAL):
-                query = "INSERT INTO tally VALUES (NULL, ?, ?, ?, ?, 0, ?, ?)"
-                row = db.execute(query, (reader, source, outcome, reason, first, last)).lastrowid or 0
-            db.execute(
-                "UPDATE tally SET samples = samples + ?, first = min(first, ?), last = max(last, ?) WHERE id = ?",
-                (samples, first, last, row),
-            )
-            self._tallies[reader, source, outcome, reason] = (row, max(until, last))
+            key = (reader, tally.source, tally.outcome, tally.reason)
+            row = self._tallies.get(key)
+            if row is None or (tally.outcome not in ("delivered", "filtered") and tally.received > row.last + INTERVAL):
+                row = self._tallies[key] = TallyRow(self._number(), *key, 0, tally.received, tally.received)
+            row.samples += tally.samples
+            row.first = min(row.first, tally.received)
+            row.last = max(row.last, tally.received)
+            touched[row.number] = row
+        for row in touched.values():
+            write_row(db, row)

@@ -19,12 +19,15 @@ CREATE TABLE entry (offset INTEGER PRIMARY KEY, source INTEGER NOT NULL, receive
 CREATE INDEX entry_size ON entry (source, offset, samples);
 CREATE TABLE name (id INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE name_twin (id INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE reader (name TEXT PRIMARY KEY, position INTEGER NOT NULL, counted INTEGER NOT NULL, state BLOB NOT NULL);
-CREATE TABLE base (reader TEXT NOT NULL, source TEXT NOT NULL, samples INTEGER NOT NULL, PRIMARY KEY (reader, source));
-CREATE TABLE source (name TEXT PRIMARY KEY, checkpoint BLOB, received INTEGER NOT NULL, lost INTEGER NOT NULL);
+CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL, checkpoint BLOB, received INTEGER NOT NULL,
+                     lost INTEGER NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE reader (id INTEGER PRIMARY KEY, name TEXT NOT NULL, position INTEGER NOT NULL, counted INTEGER NOT NULL,
+                     state BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE base (id INTEGER PRIMARY KEY, reader TEXT NOT NULL, source TEXT NOT NULL, samples INTEGER NOT NULL,
+                   checksum INTEGER NOT NULL);
 CREATE TABLE tally (id INTEGER PRIMARY KEY, reader TEXT NOT NULL, source TEXT NOT NULL, outcome TEXT NOT NULL,
-                    reason TEXT NOT NULL, samples INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
-CREATE INDEX tally_reader ON tally (reader, source, outcome, reason);
+                    reason TEXT NOT NULL, samples INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+                    checksum INTEGER NOT NULL);
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, reader TEXT NOT NULL, offset INTEGER NOT NULL, time INTEGER NOT NULL,
                           reason TEXT NOT NULL, source INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE last (offset INTEGER NOT NULL);

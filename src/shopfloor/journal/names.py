@@ -3,7 +3,11 @@
 import sqlite3
 from array import array
 from collections.abc import Sequence
+from typing import Final
 from zlib import crc32
+
+MOST_NAMES: Final = 10_000_000
+"""An id from here on is damage, not a tag."""
 
 
 def name_checksum(number: int, name: str) -> int:
@@ -28,7 +32,8 @@ class Names:
         self._last.clear()
         for table in ("name", "name_twin"):
             for number, name, checksum in db.execute(f"SELECT id, name, checksum FROM {table}"):  # noqa: S608  # two names
-                if isinstance(name, str) and checksum == name_checksum(number, name):
+                whole = isinstance(name, str) and isinstance(number, int) and 0 <= number < MOST_NAMES
+                if whole and checksum == name_checksum(number, name):
                     self._names.extend([None] * (number + 1 - len(self._names)))
                     self._names[number] = name
                     self._ids[name] = number
@@ -69,8 +74,8 @@ class Names:
             self._new.clear()
 
     def name(self, number: int) -> str:
-        """The name of an id. Raises LookupError when the dictionary has lost it."""
-        name = self._names[number]
+        """The name of an id. Raises LookupError when the dictionary has lost it, TypeError for no id."""
+        name = self._names[number] if number >= 0 else None
         if name is None:
             raise LookupError(number)
         return name

@@ -6,6 +6,7 @@ the WAL, walks all leaf pages of tables, follows overflow chains, and recognises
 its checksum. Nothing is deleted: the damaged file is kept beside the new one.
 """
 
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -14,26 +15,41 @@ from pathlib import Path
 from typing import Final
 
 from shopfloor.journal import body
-from shopfloor.journal.file import SCHEMA, connect
+from shopfloor.journal.base import Tally
+from shopfloor.journal.counts import BaseRow, Counts, ReaderRow, SourceRow, TallyRow, row_checksum, write_row
+from shopfloor.journal.file import PAGE, SCHEMA, connect
 from shopfloor.journal.names import name_checksum
 
 _LEAF: Final = 0x0D
 _WAL_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
-_PAGE_SIZES: Final = tuple(2**n for n in range(9, 17))
 _MOST_COLUMNS: Final = 16
 _LEAP: Final = 1_000_000
+_REASON: Final = "the journal file was damaged: nothing tells what became of them"
 
 Column = int | float | str | bytes | None
 Row = tuple[int, list[Column]]
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file itself is damaged, not that it is locked, full or out of reach."""
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the file itself is damaged, not that it is locked, full or out of reach.
+
+    Where damage reaches the schema, SQLite quotes it in its message, and Python cannot decode that.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return isinstance(error, sqlite3.DatabaseError) and any(
         word in str(error)
         for word in ("malformed", "not a database", "disk image", "no such table", "unsupported file")
     )
+
+
+def is_outside(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
+    """Whether opening failed for a reason that is not in the file: rights, space, another process."""
+    text = str(error)
+    if "readonly" in text:
+        return not os.access(path, os.W_OK)
+    return any(word in text for word in ("locked", "unable to open", "disk I/O", "is full", "out of memory"))
 
 
 def salvage(path: Path, now: int) -> str:
@@ -75,23 +91,10 @@ def _pages(path: Path) -> dict[int, bytes]:
     content = path.read_bytes()
     wal = path.with_name(f"{path.name}-wal")
     frames = wal.read_bytes() if wal.exists() else b""
-    size = _page_size(content, frames)
+    size = PAGE  # what `connect` makes; the head that says so may be what is damaged
     pages = {1 + at // size: content[at : at + size] for at in range(0, len(content), size)}
     pages.update(_committed(frames, size))
     return pages
-
-
-def _page_size(content: bytes, frames: bytes) -> int:
-    """From the WAL's or the file's head, else the size at which most pages look like leaves."""
-    if len(frames) >= _WAL_HEAD.size and _WAL_HEAD.unpack_from(frames)[2] in _PAGE_SIZES:
-        return int(_WAL_HEAD.unpack_from(frames)[2])
-    said = int.from_bytes(content[16:18], "big") if len(content) > 18 else 0
-    if content.startswith(b"SQLite format 3\0") and (said == 1 or said in _PAGE_SIZES):
-        return 65536 if said == 1 else said
-    best: int = max(
-        _PAGE_SIZES, key=lambda size: size * sum(content[at] == _LEAF for at in range(size, len(content), size))
-    )
-    return best
 
 
 def _committed(frames: bytes, size: int) -> dict[int, bytes]:
@@ -213,17 +216,16 @@ def _keep(db: sqlite3.Connection, rowid: int, row: list[Column]) -> bool:
         case [None, str(name), int(checksum)] if checksum == name_checksum(rowid, name):
             for table in ("name", "name_twin"):
                 db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (rowid, name, checksum))  # noqa: S608
-        case [str(name), int(position), int(counted), bytes(state)]:
-            db.execute("INSERT OR REPLACE INTO reader VALUES (?, ?, ?, ?)", (name, position, counted, state))
-        case [str(reader), str(source), int(samples)]:
-            db.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?)", (reader, source, samples))
-        case [str(name), bytes() | None as checkpoint, int(received), int(lost)]:
-            db.execute("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)", (name, checkpoint, received, lost))
-        case [None, str(reader), str(source), str(outcome), str(reason), int(samples), int(first), int(last)]:
-            db.execute(
-                "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (rowid, reader, source, outcome, reason, samples, first, last),
-            )
+        case [None, str(), int(), int(), bytes(), int(checksum)] if checksum == row_checksum(rowid, *row[1:-1]):
+            write_row(db, ReaderRow(rowid, *row[1:-1]))  # type: ignore[arg-type]  # the pattern says so
+        case [None, str(), bytes() | None, int(), int(), int(checksum)] if checksum == row_checksum(rowid, *row[1:-1]):
+            write_row(db, SourceRow(rowid, *row[1:-1]))  # type: ignore[arg-type]  # the pattern says so
+        case [None, str(), str(), int(), int(checksum)] if checksum == row_checksum(rowid, *row[1:-1]):
+            write_row(db, BaseRow(rowid, *row[1:-1]))  # type: ignore[arg-type]  # the pattern says so
+        case [None, str(), str(), str(), str(), int(), int(), int(), int(checksum)] if checksum == row_checksum(
+            rowid, *row[1:-1]
+        ):
+            write_row(db, TallyRow(rowid, *row[1:-1]))  # type: ignore[arg-type]  # the pattern says so
         case [None, str(reader), int(offset), int(at), str(reason), int(source), bytes(stored)] if body.holds(
             stored, offset, source
         ):
@@ -239,22 +241,38 @@ def _keep(db: sqlite3.Connection, rowid: int, row: list[Column]) -> bool:
 def _settle(db: sqlite3.Connection) -> int:
     """Count what could not be carried over as dropped, reader by reader; returns the most that a reader lost.
 
-    The sources' counters say how much there was, the readers' tallies and the entries what is left of it.
+    The sources' counters say how much there was, the readers' tallies and the entries what is left of
+    it. A source whose own row is lost had at least what its readers account for.
     """
-    query = """
-        SELECT r.name, s.name, s.received - coalesce((SELECT samples FROM base WHERE reader = r.name AND source = s.name), 0)
-               - coalesce((SELECT sum(samples) FROM tally WHERE reader = r.name AND source = s.name), 0)
-               - coalesce((SELECT sum(e.samples) FROM entry e JOIN name n ON n.id = e.source
-                           WHERE n.name = s.name AND e.offset > r.counted), 0)
-        FROM reader r CROSS JOIN source s
-    """
-    worst: dict[str, int] = {}
-    for reader, source, missing in db.execute(query).fetchall():
+    counts = Counts()
+    counts.load(db)
+    accounted = _accounted(db)
+    for (_, source), samples in accounted.items():
+        known = counts.sources.get(source)
+        missing = samples - (known.received if known else 0)
         if missing > 0:
-            db.execute(
-                "INSERT INTO tally (reader, source, outcome, reason, samples, first, last)"
-                " VALUES (?, ?, 'dropped', 'the journal file was damaged', ?, 0, 0)",
-                (reader, source, missing),
-            )
-            worst[reader] = worst.get(reader, 0) + missing
+            counts.receive(db, source, None, missing, 0)
+    worst: dict[str, int] = {}
+    for reader, row in counts.readers.items():
+        for source, received in [(s.name, s.received) for s in counts.sources.values()]:
+            missing = received - accounted.get((reader, source), 0)
+            if missing > 0:
+                tally = Tally(row.counted + 1, source, "dropped", missing, 0, _REASON)
+                counts.commit(db, reader, row.position, [tally], None)
+                worst[reader] = worst.get(reader, 0) + missing
     return max(worst.values(), default=0)
+
+
+def _accounted(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Base, tallies and waiting samples of every reader and source."""
+    found: dict[tuple[str, str], int] = {}
+    queries = (
+        "SELECT reader, source, samples FROM base",
+        "SELECT reader, source, sum(samples) FROM tally GROUP BY reader, source",
+        "SELECT r.name, n.name, sum(e.samples) FROM reader r JOIN entry e ON e.offset > r.counted"
+        " JOIN name n ON n.id = e.source GROUP BY r.name, n.name",
+    )
+    for query in queries:
+        for reader, source, samples in db.execute(query):
+            found[reader, source] = found.get((reader, source), 0) + samples
+    return found

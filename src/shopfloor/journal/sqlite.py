@@ -247,7 +247,7 @@ class SqliteJournal:
         generation = self._writer.generation
         try:
             return await self._loop.run_in_executor(self._writer.aside, self._in_snapshot, call)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if not is_damage(error):
                 raise Unavailable(f"the journal {self._path} cannot be read: {error}") from error
         done: asyncio.Future[None] = self._loop.create_future()
@@ -267,27 +267,44 @@ class SqliteJournal:
     def _read_entries(self, db: sqlite3.Connection, position: int, most_samples: int) -> list[Entry]:
         entries: list[Entry] = []
         query = "SELECT offset, source, received, samples, body FROM entry WHERE offset > ? ORDER BY offset"
+        last = position
         with contextlib.closing(db.execute(query, (position,))) as cursor:  # an open one would hold the snapshot
-            for offset, source_id, received, samples, stored in cursor:
-                entries.append(self._entry(offset, source_id, received, samples, stored))
-                most_samples -= max(samples, 100)  # many small entries are work, too
+            for row in cursor:
+                entry = self._entry(db, *row)
+                if not last < entry.offset <= self._writer.head:
+                    raise sqlite3.DatabaseError(f"malformed: entry {entry.offset} behind {last}")
+                entries.append(entry)
+                last = entry.offset
+                most_samples -= max(entry.samples, 100)  # many small entries are work, too
                 if most_samples <= 0:
                     break
         return entries
 
-    def _entry(self, offset: int, source_id: int, received: int, samples: int, stored: bytes) -> Entry:
+    def _entry(  # noqa: PLR0913, PLR0917  # the columns of a row
+        self, db: sqlite3.Connection, offset: int, source_id: int, received: int, samples: int, stored: bytes
+    ) -> Entry:
         names = self._writer.names
-        source = names.name_or(source_id, "?")
         try:
+            source = names.name(source_id)
             batch = body.decode(stored, offset, source_id, source, names.name)
-        except (ValueError, TypeError, msgspec.DecodeError) as error:
-            if offset not in self._damaged:
-                self._damaged.add(offset)
-                logger.warning(
-                    "a journal entry is damaged", entry=offset, source=source, samples=samples, detail=str(error)
-                )
-            return Entry(offset, None, source, samples, received)
+        except (ValueError, TypeError, LookupError, msgspec.DecodeError) as error:
+            return self._damaged_entry(db, offset, received, str(error))
         return Entry(offset, batch, source, samples, received)
+
+    def _damaged_entry(self, db: sqlite3.Connection, offset: int, received: int, detail: str) -> Entry:
+        """What the index still says of an entry: whose it was and how many samples are lost with it.
+
+        Raises DatabaseError when it says nothing: then more is damaged than this entry.
+        """
+        query = "SELECT source, samples FROM entry INDEXED BY entry_size WHERE offset = ? AND source IN (SELECT id FROM name)"
+        found = db.execute(query, (offset,)).fetchall()
+        if len(found) != 1 or not isinstance(received, int):
+            raise sqlite3.DatabaseError(f"malformed: {detail}")
+        source, samples = self._writer.names.name_or(found[0][0], "?"), found[0][1]
+        if offset not in self._damaged:
+            self._damaged.add(offset)
+            logger.warning("a journal entry is damaged", entry=offset, source=source, samples=samples, detail=detail)
+        return Entry(offset, None, source, samples, received)
 
     def _read_dead_letters(self, db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
         query = "SELECT id, reader, offset, time, reason, source, body FROM dead_letter ORDER BY id DESC LIMIT ?"

@@ -24,7 +24,7 @@ from shopfloor.journal.base import Entry, Tally
 from shopfloor.journal.counts import Counts
 from shopfloor.journal.file import FORMAT, PAGE, SCHEMA, connect
 from shopfloor.journal.names import Names
-from shopfloor.journal.salvage import is_damage, salvage
+from shopfloor.journal.salvage import is_damage, is_outside, salvage
 from shopfloor.samples import Batch, Misconfigured, Quality, Unavailable
 
 logger: Final = structlog.get_logger("shopfloor.journal")
@@ -38,6 +38,8 @@ TRIM_STEP: Final = 200
 SPARE_PAGES: Final = 2000
 """Free pages that are kept for reuse before any is given back to the disk."""
 LOOK_SECONDS: Final = 1.0
+UNLIKELY_FORMAT: Final = 100
+"""A file that claims a format from here on is damaged, not new."""
 OVER_KEEP: Final = "the journal was over `keep`"
 
 
@@ -103,7 +105,7 @@ class Writer:
         self._next = 1
         self._next_look = 0.0
         self._wal_written = 0
-        self._carrying: Future[sqlite3.Cursor] | None = None
+        self._carrying: Future[list[Any]] | None = None
         self._thread = threading.Thread(target=self._run, name="journal-write", daemon=True)
 
     # ---- opening and closing ------------------------------------------------------------------------
@@ -112,8 +114,9 @@ class Writer:
         """Open or create the file, salvage it when it is damaged. Raises Misconfigured."""
         try:
             self._connect()
-        except sqlite3.DatabaseError as error:
-            if self._path is None or not is_damage(error):
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # Any byte of the file may be wrong, so any error may follow, but for those that speak of the outside.
+            if self._path is None or is_outside(error, self._path):
                 raise Misconfigured(f"the journal {self._path} cannot be opened: {error}") from error
             self._salvage(self._path)
 
@@ -124,8 +127,10 @@ class Writer:
             if version == 0:
                 # Offsets begin at the time: a sink that remembers one is not fooled by a new journal.
                 self.db.executescript(f"BEGIN;{SCHEMA}UPDATE last SET offset = {self._clock() // 1000};COMMIT;")
-            elif version != FORMAT:
+            elif FORMAT < version < UNLIKELY_FORMAT:
                 raise Misconfigured(f"the journal {self._path} has format {version}; use the Shopfloor that wrote it")
+            elif version != FORMAT:
+                raise sqlite3.DatabaseError(f"the file says that it has format {version}")  # noqa: TRY301  # as SQLite would
             self._load()
         except BaseException:
             self.db.close()
@@ -137,7 +142,7 @@ class Writer:
         self.counts.load(self.db)
         oldest, newest = self.db.execute("SELECT min(offset), max(offset) FROM entry").fetchone()
         remembered = self.db.execute("SELECT max(offset) FROM last").fetchone()[0] or 0
-        self.head = max([newest or 0, remembered, *self.counts.positions.values()])
+        self.head = max([newest or 0, remembered, *(row.position for row in self.counts.readers.values())])
         self._next = self.head + 1
         self.trimmed = (oldest or self._next) - 1
 
@@ -181,7 +186,7 @@ class Writer:
         try:
             if self._path is not None and wish.generation == self.generation:
                 self._repair(self._path)
-        except (sqlite3.Error, OSError, Misconfigured) as error:
+        except (sqlite3.Error, UnicodeDecodeError, OSError, Misconfigured) as error:
             result = Unavailable(f"the journal {self._path} is damaged and cannot be salvaged: {error}")
         self._answer([wish], [result], [])
 
@@ -194,13 +199,20 @@ class Writer:
             self._write(works)
             try:
                 self._look_after(idle=not works)
-            except sqlite3.Error as error:
-                # Housekeeping can wait: what matters, appends and commits, reports its own errors.
-                logger.warning("journal housekeeping failed", error=str(error))
-                with contextlib.suppress(sqlite3.Error):
-                    self.db.execute("ROLLBACK")
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                self._stumble(error)
         refused = Unavailable("the journal was closed while it was full")
         self._answer(list(self._parked), [refused] * len(self._parked), [])
+
+    def _stumble(self, error: sqlite3.Error | UnicodeDecodeError) -> None:
+        """Housekeeping failed. It can wait: what matters, appends and commits, reports its own errors."""
+        with contextlib.suppress(sqlite3.Error):
+            self.db.execute("ROLLBACK")
+        if self._path is not None and is_damage(error):
+            self._repair(self._path)
+            self.full = False
+        else:
+            logger.warning("journal housekeeping failed", error=str(error))
 
     def _take(self) -> tuple[list[Work], bool]:
         """What is waiting, up to GROUP_BYTES, and whether to stop; waits a while at most, for housekeeping."""
@@ -246,7 +258,7 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
             refused = error
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
                 if again and is_damage(error) and self._path is not None:
                     self._repair(self._path)
@@ -283,11 +295,8 @@ class Writer:
             results[-1] = offset
         db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", rows)
         self.names.store(db)
-        db.executemany(
-            "INSERT INTO source VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET"
-            " checkpoint = coalesce(?2, checkpoint), received = received + ?3, lost = lost + ?4",
-            [(name, *added) for name, added in sources.items()],
-        )
+        for name, (checkpoint, received, lost) in sources.items():
+            self.counts.receive(db, name, checkpoint, received, lost)
         for index, work in enumerate(works):
             if work.apply is not None:
                 result = work.apply(db)
@@ -298,7 +307,7 @@ class Writer:
     def bury(self, db: sqlite3.Connection, reader: str, dead: Sequence[tuple[int, str, Batch]]) -> None:
         """Keep what a reader refused; what was counted before is there already."""
         for offset, reason, refused in dead:
-            if offset <= self.counts.counted.get(reader, 0):
+            if offset <= self.counts.counted(reader):
                 continue
             source_id = self.names.id(refused.source)
             encoded = body.encode(refused, self.names.ids(refused.source, refused.tags))
@@ -311,7 +320,7 @@ class Writer:
 
     def _trimmable(self) -> int:
         """How far every reader is ahead of the oldest entry."""
-        return min(self.counts.positions.values(), default=self.trimmed) - self.trimmed
+        return self.counts.slowest(self.trimmed) - self.trimmed
 
     def _look_after(self, *, idle: bool) -> None:
         due = self._trimmable()
@@ -339,7 +348,7 @@ class Writer:
     def _carry_over(self) -> None:
         """Copy the WAL into the file: the bulk beside the writer, the rest (which restarts the WAL) in it."""
         if self._carrying is None:
-            self._carrying = self.aside.submit(self.slow.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+            self._carrying = self.aside.submit(lambda: self.slow.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall())
         elif self._carrying.done():
             self._carrying = None
             busy = self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
@@ -350,14 +359,17 @@ class Writer:
         pages, free = (self.db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
         if free > SPARE_PAGES and free > pages // 2 and not self.full:
             self.db.execute("PRAGMA incremental_vacuum(1000)").fetchall()
-        return int((pages - free) * PAGE)
+        used = int((pages - free) * PAGE)
+        if used > self._keep and self._path is not None and used > 2 * self._path.stat().st_size + 10 * WAL_BYTES:
+            raise sqlite3.DatabaseError("malformed: the file claims more pages than it has")
+        return used
 
     def _enforce_keep(self) -> None:
         used = self._used()
         if used <= self._keep:
             if used <= self._keep - min(self._keep // 20, 64 * 2**20):
                 self.full = False
-        elif self._when_full == "oldest" or not self.counts.positions:
+        elif self._when_full == "oldest" or not self.counts.readers:
             self._drop_oldest(used - self._keep + self._keep // 20)
         elif not self.full:
             self.full = True
@@ -373,8 +385,8 @@ class Writer:
                 break
             until, freed = offset, freed + length
             source = self.names.name_or(source_id, "?")
-            for reader, counted in self.counts.counted.items():
-                if offset > counted:
+            for reader in self.counts.readers:
+                if offset > self.counts.counted(reader):
                     dropped[reader].append(Tally(offset, source, "dropped", samples, received, OVER_KEEP))
         self.db.execute("BEGIN IMMEDIATE")
         for reader, tallies in dropped.items():
