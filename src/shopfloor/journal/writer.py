@@ -37,6 +37,7 @@ TRIM_STEP: Final = 200
 """Entries deleted in one step; commits go between steps."""
 SPARE_PAGES: Final = 2000
 """Free pages that are kept for reuse before any is given back to the disk."""
+EXAMINED_BYTES: Final = 32 * 2**20
 LOOK_SECONDS: Final = 1.0
 UNLIKELY_FORMAT: Final = 100
 """A file that claims a format from here on is damaged, not new."""
@@ -131,11 +132,19 @@ class Writer:
                 raise Misconfigured(f"the journal {self._path} has format {version}; use the Shopfloor that wrote it")
             elif version != FORMAT:
                 raise sqlite3.DatabaseError(f"the file says that it has format {version}")  # noqa: TRY301  # as SQLite would
+            self._examine()
             self._load()
         except BaseException:
             self.db.close()
             raise
         self.slow = connect(self._path) if self._path else self.db
+
+    def _examine(self) -> None:
+        """Let SQLite check a small file whole; a large one is checked where it is read, to open at once."""
+        if self._path is not None and self._path.stat().st_size <= EXAMINED_BYTES:
+            found = self.db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {found}")
 
     def _load(self) -> None:
         self.names.load(self.db)
