@@ -37,7 +37,7 @@ WINDOW: Final = 4
 """Publish requests that are with the server at a time."""
 MOST: Final = 10_000
 """Values after which a delivery is not collected further."""
-COALESCE: Final = 0.03
+COALESCE: Final = 0.01
 """Seconds that further notifications are waited for when the server says that it has some."""
 _NO_TRANSFER: Final = "urn:freeopcua"
 """Servers made with asyncua (2.1) say that they transferred, and then answer the old connection's requests."""
@@ -352,7 +352,8 @@ class Subscription:
                 self._take(publication, delivery, sequences)
             if len(delivery.changes) or delivery.lost:
                 collect_until = collect_until or self._now() + COALESCE
-                if not more or self._ended or len(delivery.changes) >= MOST or self._now() >= collect_until:
+                complete = not more or not self._under_way or self._ended
+                if complete or len(delivery.changes) >= MOST or self._now() >= collect_until:
                     break
             if self._ended:
                 raise Unavailable(self._ended)
@@ -424,7 +425,9 @@ class Subscription:
             gone = (h for h, s in zip(changes.handles, changes.statuses, strict=True) if s & 0xFFFF0000 in _GONE)
             self._anew.update(h for h in gone if h in self.items)
         _extend(delivery.changes, changes)
-        if publication.status:
+        # That it was transferred is told to the session that lost it; one that really lost it hears nothing
+        # more and finds out by that. Some servers tell it to the session that got it.
+        if publication.status not in (0, _CODES.GoodSubscriptionTransferred):
             self._ended = f"the server has ended the subscription ({name_of(publication.status)})"
 
     async def _wait(self, until: float) -> None:
