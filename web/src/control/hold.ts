@@ -69,6 +69,12 @@ const CONNECTION_LOST: Note = {
   detail: 'Shopfloor releases a press as soon as its connection closes. Check the machine.',
 };
 
+/** After a press that could not even be sent. */
+export const UNSENT: HoldState = {
+  phase: 'idle',
+  note: { tone: 'bad', text: 'Not pressed: no connection to Shopfloor', detail: 'Nothing was sent.' },
+};
+
 const REASONS: Readonly<Record<string, string>> = {
   'lease ended': 'Shopfloor did not hear from this page in time',
   'socket closed': 'the connection was lost',

@@ -124,7 +124,7 @@ export function bucketLine({ avg, min, max, twa }: Sums, every: number, to: numb
   middle.times.forEach((time, i) => {
     const value = asNumber(middle.values[i]);
     // A day has 23 or 25 hours twice a year; nothing shorter than one and a half buckets is a hole.
-    if (twa === null && time - last > 1.5 * every && line.times.length > 0) push(line, last + every, null);
+    if (time - last > 1.5 * every && line.times.length > 0) push(line, last + every, null);
     push(line, time, value, lows.get(time) ?? value, highs.get(time) ?? value);
     last = time;
   });

@@ -43,5 +43,5 @@ async function loadBuckets(tag: string, from: number, to: number, every: number,
   const ask = (aggregate: 'avg' | 'min' | 'max' | 'twa') => getHistory({ tag, from, to, every, aggregate }, signal);
   const [avg, min, max] = await Promise.all([ask('avg'), ask('min'), ask('max')]);
   const twa = isDense(avg, every) ? null : await ask('twa');
-  return { line: bucketLine({ avg, min, max, twa }, every, to), stepped: false, every };
+  return { line: bucketLine({ avg, min, max, twa }, every, to), stepped: twa !== null, every };
 }

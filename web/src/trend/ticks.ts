@@ -4,6 +4,15 @@ const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
+/** Distances at which labels may stand, ms. */
+export const STEPS: number[] = [
+  ...[1, 5, 10, 50, 100, 500],
+  ...[1, 2, 5, 10, 15, 30].map((seconds) => seconds * 1000),
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE),
+  ...[1, 2, 3, 6, 12].map((hours) => hours * 60 * MINUTE),
+  ...[1, 2, 5, 7, 14, 30, 60, 90].map((days) => days * DAY),
+];
+
 /** The label at a time (ms UTC, shown in this machine's zone) where labels stand `step` ms apart. */
 export function formatTick(time: number, step: number): string {
   const date = new Date(time);

@@ -49,6 +49,13 @@ export function coarser(span: number): number {
   return STEPS.find((each) => span / each <= BUCKETS) ?? DAY;
 }
 
+/** A bucket in words: 5 min, 1 h. */
+export function bucketText(every: number): string {
+  if (every % DAY === 0) return `${every / DAY} d`;
+  if (every % HOUR === 0) return `${every / HOUR} h`;
+  return every % MINUTE === 0 ? `${every / MINUTE} min` : `${every / 1000} s`;
+}
+
 /** The longest window that may be looked at, ms. */
 export const LONGEST = 400 * DAY;
 /** The shortest one, ms. */
