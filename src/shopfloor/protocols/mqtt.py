@@ -1,0 +1,563 @@
+"""MQTT: what the settings of every MQTT connector mean, and a connection that publishes fast and says what arrived.
+
+Connecting uses gmqtt's packets. Publishing does not go through gmqtt's client: that one reconnects by
+itself, keeps what was not acknowledged in a queue of its own, ignores the reason codes of PUBACK and
+puts no bound on what waits to be sent, while here the journal is the queue and the pipeline comes back.
+"""
+
+import asyncio
+import ssl
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from gmqtt.mqtt.constants import MQTTCommands, MQTTv50, MQTTv311
+from gmqtt.mqtt.package import DisconnectPacket, LoginPackageFactor
+from gmqtt.mqtt.property import Property
+from gmqtt.mqtt.utils import unpack_variable_byte_integer
+from pydantic import SecretStr
+
+from shopfloor.samples import Misconfigured, Unavailable
+
+LARGEST_PACKET: Final = 268_435_455
+"""Bytes: what MQTT's length field can say."""
+MOST_IN_FLIGHT: Final = 65_535
+"""Packet identifiers are 16 bit."""
+REFUSED: Final = 0x80
+"""Reason codes from here on say that a packet was not accepted."""
+
+_SECOND: Final = 10**9
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+_WRITE_SIZE: Final = 64 * 1024
+_WRONG_VERSION: Final = (0x01, 0x84)
+_NOT_NOW: Final = (0x03, 0x80, 0x83, 0x88, 0x89, 0x97, 0x9C, 0x9D, 0x9F)
+"""CONNACK codes that may go away by themselves: server unavailable, busy, quota, moved, rate."""
+_REASONS: Final = {
+    0x01: "it does not speak this MQTT version",
+    0x02: "it does not like the client_id",
+    0x03: "it is not available",
+    0x04: "user name or password is wrong",
+    0x05: "not authorized",
+    0x80: "unspecified error",
+    0x81: "malformed packet",
+    0x82: "protocol error",
+    0x83: "implementation specific error",
+    0x84: "it does not speak this MQTT version",
+    0x85: "it does not like the client_id",
+    0x86: "user name or password is wrong",
+    0x87: "not authorized",
+    0x88: "it is not available",
+    0x89: "it is busy",
+    0x8A: "this client is banned",
+    0x8B: "it is shutting down",
+    0x8C: "bad authentication method",
+    0x8D: "keep alive timeout",
+    0x8E: "another client connected with the same client_id",
+    0x90: "the topic is not allowed",
+    0x93: "more messages in flight than it allows",
+    0x95: "the packet is too large",
+    0x96: "messages come too fast",
+    0x97: "quota exceeded",
+    0x98: "an administrator closed the connection",
+    0x99: "it does not accept the payload's format",
+    0x9A: "it does not retain messages",
+    0x9B: "it does not support this QoS",
+    0x9C: "another server is to be used",
+    0x9D: "it has moved",
+    0x9F: "too many connections",
+}
+
+
+def reason_text(code: int) -> str:
+    """A reason code in words."""
+    return _REASONS.get(code, f"reason code 0x{code:02x}")
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """``mqtt://host:1883`` or, for TLS, ``mqtts://host:8883``; raises Misconfigured for anything else."""
+    try:
+        parts = urlsplit(text)
+        return Address(parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+    except (ValueError, KeyError) as error:
+        raise Misconfigured(
+            f"{text!r} is no address of a broker; write mqtt://host:1883 or mqtts://host:8883"
+        ) from error
+
+
+class Settings(Protocol):
+    """How to reach a broker; ``plant.mqtt.MqttConnection`` is the form in a plant file. Durations are in ns."""
+
+    @property
+    def servers(self) -> Sequence[str]: ...  # noqa: D102  # the model's fields document each
+    @property
+    def version(self) -> Literal["auto", "5", "3.1.1"]: ...  # noqa: D102
+    @property
+    def username(self) -> str | None: ...  # noqa: D102
+    @property
+    def password(self) -> SecretStr | None: ...  # noqa: D102
+    @property
+    def ca_file(self) -> Path | None: ...  # noqa: D102
+    @property
+    def certificate_file(self) -> Path | None: ...  # noqa: D102
+    @property
+    def key_file(self) -> Path | None: ...  # noqa: D102
+    @property
+    def key_password(self) -> SecretStr | None: ...  # noqa: D102
+    @property
+    def server_name(self) -> str | None: ...  # noqa: D102
+    @property
+    def keep_alive(self) -> int: ...  # noqa: D102
+    @property
+    def timeout(self) -> int: ...  # noqa: D102
+
+
+def file_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that the settings name: (field, text). Reads them, touches no network."""
+    for name in ("ca_file", "certificate_file", "key_file"):
+        path: Path | None = getattr(settings, name)
+        if path is not None and not path.is_file():
+            yield name, f"there is no file {path}; give the path of a PEM file, relative to the plant file"
+            return
+    try:
+        tls_context(settings)
+    except Misconfigured as error:
+        yield "ca_file" if settings.certificate_file is None else "certificate_file", str(error)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The TLS settings; reads the files. Raises Misconfigured for files that cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise Misconfigured(f"{settings.ca_file} is no PEM file of certificates: {error}") from error
+    if settings.certificate_file is not None and settings.key_file is not None:
+        password = "" if settings.key_password is None else settings.key_password.get_secret_value()
+        try:
+            context.load_cert_chain(settings.certificate_file, settings.key_file, password)
+        except (OSError, ValueError) as error:
+            raise Misconfigured(
+                f"{settings.certificate_file} and {settings.key_file} are no pair of certificate and key "
+                f"(PEM, with the right key_password): {error}"
+            ) from error
+    return context
+
+
+class Message(NamedTuple):
+    """Something to publish."""
+
+    topic: bytes
+    payload: bytes
+    retain: bool
+
+
+class Refusal(NamedTuple):
+    """A message that the broker did not accept (only MQTT 5 says so)."""
+
+    position: int
+    """In the messages that were given."""
+    reason: int
+
+
+async def connect(settings: Settings, client_id: str) -> "Publisher":
+    """A connection to the first of the servers that takes us.
+
+    Raises Unavailable when none can be reached now, Misconfigured when every one of them needs a person
+    to act (address, certificate, password).
+    """
+    away: list[str] = []
+    wrong: list[str] = []
+    context = (
+        await asyncio.to_thread(tls_context, settings) if any(parse_address(s).tls for s in settings.servers) else None
+    )
+    for text in settings.servers:
+        address = parse_address(text)
+        try:
+            return await _connect_to(address, settings, client_id, context)
+        except Unavailable as error:
+            away.append(f"{address}: {error}")
+        except Misconfigured as error:
+            wrong.append(f"{address}: {error}")
+    if away:
+        raise Unavailable("; ".join(away + wrong))
+    raise Misconfigured("; ".join(wrong))
+
+
+async def _connect_to(
+    address: Address, settings: Settings, client_id: str, context: ssl.SSLContext | None
+) -> "Publisher":
+    versions = {"5": (MQTTv50,), "3.1.1": (MQTTv311,), "auto": (MQTTv50, MQTTv311)}[settings.version]
+    for version in versions:
+        try:
+            return await _connect_as(version, address, settings, client_id, context)
+        except (_VersionRefused, _NoAnswer) as error:
+            refused = error
+    if isinstance(refused, _VersionRefused):
+        raise Misconfigured(f"{refused}; try another `version`") from refused
+    # Brokers that stop, and proxies without a broker behind them, do the same: so it is retried.
+    hint = "; it may want a certificate that it trusts: `certificate_file`, `key_file`" if address.tls else ""
+    raise Unavailable(f"{refused}{hint}") from refused
+
+
+class _VersionRefused(Exception):
+    """The broker does not speak the version."""
+
+
+class _NoAnswer(Exception):
+    """The broker closed the connection instead of answering, as some do with a version that they do not know."""
+
+
+async def _connect_as(
+    version: int, address: Address, settings: Settings, client_id: str, context: ssl.SSLContext | None
+) -> "Publisher":
+    loop = asyncio.get_running_loop()
+    seconds = settings.timeout / _SECOND
+    publisher: Publisher | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            _, publisher = await loop.create_connection(
+                partial(Publisher, version, settings.keep_alive // _SECOND, seconds),
+                address.host,
+                address.port,
+                ssl=context if address.tls else None,
+                server_hostname=(settings.server_name or address.host) if address.tls else None,
+            )
+            await publisher.introduce(client_id, settings)
+    except BaseException as error:
+        if publisher is not None:
+            publisher.abort()
+        if isinstance(error, TimeoutError):
+            raise Unavailable(f"no answer within {seconds:g} s") from error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise Misconfigured(
+                f"the broker's certificate is not accepted: {error.verify_message}; "
+                "give its authority as `ca_file`, or the name it was made for as `server_name`"
+            ) from error
+        if isinstance(error, ssl.SSLError):
+            raise Misconfigured(_tls_refusal(error)) from error
+        if isinstance(error, OSError):
+            raise Unavailable(f"cannot be reached: {error.strerror or error}") from error
+        raise
+    return publisher
+
+
+def _tls_refusal(error: BaseException) -> str:
+    if "ALERT" in str(error).upper():
+        return f"the broker refuses our certificate or TLS version ({error}); give `certificate_file` and `key_file`"
+    return f"no TLS at this port ({error}); write the address as mqtt://… or use the broker's TLS port"
+
+
+class Publisher(asyncio.Protocol):
+    """One connection to a broker, made by ``connect``; close it with ``close``."""
+
+    proto_name = b"MQTT"
+
+    def __init__(self, version: int, keep_alive: int, patience: float) -> None:
+        """``keep_alive`` and ``patience`` are in seconds."""
+        self.proto_ver = version
+        self.receive_maximum = MOST_IN_FLIGHT
+        """How many QoS 1 messages the broker takes before it must have acknowledged one."""
+        self.maximum_packet_size = LARGEST_PACKET
+        self.maximum_qos = 2
+        self.retains = True
+        self._keep_alive = keep_alive
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._lost: Exception | None = None
+        self._flight: _Flight | None = None
+        self._paused = False
+        self._progress = self._loop.time()
+        self._ping: asyncio.TimerHandle | None = None
+        self._unanswered = False
+        self._last_id = 0
+
+    # ---- for users ----------------------------------------------------------------------------------
+
+    async def introduce(self, client_id: str, settings: Settings) -> None:
+        """Say CONNECT and wait for CONNACK. Raises Unavailable, Misconfigured; used by ``connect``."""
+        password = None if settings.password is None else settings.password.get_secret_value().encode()
+        username = None if settings.username is None else settings.username.encode()
+        packet = LoginPackageFactor.build_package(
+            client_id.encode(), username, password, clean_session=True, keepalive=self._keep_alive, protocol=self
+        )
+        self._write(bytes(packet))
+        await self._accepted
+        self._tick()
+
+    async def publish(self, messages: Sequence[Message], qos: Literal[0, 1], most_in_flight: int) -> list[Refusal]:
+        """Publish in order, many at a time; at QoS 1 return once the broker has acknowledged them all.
+
+        At QoS 0 returning means only that they were handed to the network. One call at a time. Raises
+        Unavailable when the connection is lost or the broker acknowledges nothing within the timeout.
+        """
+        if self._lost is not None:
+            raise Unavailable(str(self._lost)) from self._lost
+        if self._flight is not None:
+            raise RuntimeError("one publish at a time: the connection has one window")
+        window = min(most_in_flight, self.receive_maximum)
+        self._flight = flight = _Flight(messages, qos, window, self._loop.create_future())
+        self._progress = self._loop.time()
+        try:
+            self._send_more()
+            while not flight.done.done():
+                left = self._progress + self._patience - self._loop.time()
+                if left <= 0:
+                    self._lose(Unavailable(f"the broker acknowledged nothing for {self._patience:g} s"))
+                    break
+                await asyncio.wait({flight.done}, timeout=left)
+            flight.done.result()
+        except BaseException:
+            # What was under way may still arrive; this connection no longer knows what it means.
+            self.abort()
+            raise
+        finally:
+            self._flight = None
+        return flight.refused
+
+    async def close(self) -> None:
+        """Say DISCONNECT and close; never raises because the broker is gone."""
+        if self._transport is None:
+            return
+        if self._lost is None:
+            self._write(bytes(DisconnectPacket.build_package(self)))
+            self._transport.close()
+            await asyncio.wait({self._closed}, timeout=min(1.0, self._patience))
+        self.abort()
+        await asyncio.wait({self._closed}, timeout=1.0)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._ping is not None:
+            self._ping.cancel()
+        if self._lost is None:
+            self._lost = Unavailable("the connection was closed")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.Protocol ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The network is there; MQTT follows."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take packets apart."""
+        self._buffer += data
+        at = 0
+        while (frame := _frame(self._buffer, at)) is not None:
+            begin, end = frame
+            self._packet(self._buffer[at], bytes(self._buffer[begin:end]))
+            at = end
+        del self._buffer[:at]
+
+    def pause_writing(self) -> None:
+        """The network is slower than we are."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The network took what waited."""
+        self._paused = False
+        self._progress = self._loop.time()
+        self._send_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The network is gone."""
+        if isinstance(exc, ssl.SSLError) and not self._accepted.done():
+            self._lose(Misconfigured(_tls_refusal(exc)))
+        elif not self._accepted.done():
+            self._lose(_NoAnswer("the broker closed the connection without an answer"))
+        else:
+            self._lose(Unavailable(f"the connection was lost: {exc}" if exc else "the broker closed the connection"))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    # ---- inside -------------------------------------------------------------------------------------
+
+    def _lose(self, error: Exception) -> None:
+        if self._lost is None:
+            self._lost = error
+        for waiting in (self._accepted, self._flight.done if self._flight else None):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(self._lost)
+        self.abort()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _packet(self, head: int, body: bytes) -> None:
+        self._unanswered = False
+        match head & 0xF0:
+            case MQTTCommands.PUBACK:
+                self._acknowledged(int.from_bytes(body[:2], "big"), body[2] if len(body) > 2 else 0)  # noqa: PLR2004
+            case MQTTCommands.CONNACK:
+                self._connack(body)
+            case MQTTCommands.DISCONNECT:
+                self._lose(Unavailable(f"the broker closed the connection: {reason_text(body[0] if body else 0)}"))
+            case MQTTCommands.PINGRESP:
+                pass
+            case _:
+                self._lose(Unavailable(f"the broker sent a packet that makes no sense here: 0x{head:02x}"))
+
+    def _connack(self, body: bytes) -> None:
+        if self._accepted.done():
+            return
+        code = body[1] if len(body) > 1 else 0x81
+        if code in _WRONG_VERSION:
+            self._lose(_VersionRefused(f"the broker refuses the connection: {reason_text(code)}"))
+        elif code:
+            kind = Unavailable if code in _NOT_NOW else Misconfigured
+            self._lose(kind(f"the broker refuses the connection: {reason_text(code)}"))
+        else:
+            if self.proto_ver == MQTTv50:
+                self._limits(_properties(body[2:]))
+            self._accepted.set_result(None)
+
+    def _limits(self, properties: dict[str, Any]) -> None:
+        self.receive_maximum = properties.get("receive_maximum", self.receive_maximum)
+        self.maximum_packet_size = min(properties.get("maximum_packet_size", LARGEST_PACKET), LARGEST_PACKET)
+        self.maximum_qos = properties.get("max_qos", self.maximum_qos)
+        self.retains = bool(properties.get("retain_available", 1))
+        self._keep_alive = properties.get("server_keep_alive", self._keep_alive)
+
+    def _acknowledged(self, packet_id: int, reason: int) -> None:
+        flight = self._flight
+        index = flight.waiting.pop(packet_id, None) if flight is not None else None
+        if flight is None or index is None:
+            return
+        self._progress = self._loop.time()
+        if reason >= REFUSED:
+            flight.refused.append(Refusal(index, reason))
+        if flight.next < len(flight.messages):
+            # Refill by halves: a write per acknowledgement would be a system call per message.
+            if len(flight.waiting) <= flight.window // 2:
+                self._send_more()
+        elif not flight.waiting:
+            self._send_more()
+
+    def _send_more(self) -> None:
+        flight = self._flight
+        if flight is None or flight.done.done() or self._lost is not None:
+            return
+        while not self._paused and flight.next < len(flight.messages):
+            chunk: list[bytes] = []
+            size = 0
+            while size < _WRITE_SIZE and flight.next < len(flight.messages) and len(flight.waiting) < flight.window:
+                packet_id = self._next_id(flight) if flight.qos else 0
+                parts = encode_publish(flight.messages[flight.next], flight.qos, packet_id, self.proto_ver)
+                if flight.qos:
+                    flight.waiting[packet_id] = flight.next
+                flight.next += 1
+                chunk += parts
+                size += sum(map(len, parts))
+            if not chunk:
+                return
+            self._write(b"".join(chunk))
+        if flight.next == len(flight.messages) and not flight.waiting and not self._paused:
+            flight.done.set_result(None)
+
+    def _next_id(self, flight: "_Flight") -> int:
+        while True:
+            self._last_id = self._last_id % MOST_IN_FLIGHT + 1
+            if self._last_id not in flight.waiting:
+                return self._last_id
+
+    def _tick(self) -> None:
+        """Ask for a sign of life; none since the last time we asked means that the connection is gone."""
+        if self._unanswered:
+            self._lose(Unavailable("the broker does not answer"))
+            return
+        if self._keep_alive:
+            self._unanswered = True
+            self._write(struct.pack("!BB", MQTTCommands.PINGREQ, 0))
+            self._ping = self._loop.call_later(self._keep_alive / 2, self._tick)
+
+
+class _Flight:
+    """Messages on their way."""
+
+    __slots__ = ("done", "messages", "next", "qos", "refused", "waiting", "window")
+
+    def __init__(self, messages: Sequence[Message], qos: int, window: int, done: "asyncio.Future[None]") -> None:
+        self.messages = messages
+        self.qos = qos
+        self.window = window
+        self.done = done
+        self.next = 0
+        self.waiting: dict[int, int] = {}
+        self.refused: list[Refusal] = []
+
+
+def encode_publish(message: Message, qos: int, packet_id: int, version: int) -> tuple[bytes, ...]:
+    """The parts of a PUBLISH packet (OASIS MQTT 5.0, 3.3), to be joined."""
+    topic = message.topic
+    head = len(topic).to_bytes(2, "big") + topic
+    if qos:
+        head += packet_id.to_bytes(2, "big")
+    if version == MQTTv50:
+        head += b"\x00"  # no properties
+    return (
+        bytes((MQTTCommands.PUBLISH | qos << 1 | message.retain,)) + _length(len(head) + len(message.payload)) + head,
+        message.payload,
+    )
+
+
+def packet_size(message: Message) -> int:
+    """At most this many bytes as a PUBLISH packet."""
+    return len(message.topic) + len(message.payload) + 10
+
+
+def _length(number: int) -> bytes:
+    """A variable byte integer."""
+    if number < 0x80:  # noqa: PLR2004  # seven bits a byte
+        return bytes((number,))
+    return bytes((number & 0x7F | 0x80,)) + _length(number >> 7)
+
+
+def _frame(data: bytearray, at: int) -> tuple[int, int] | None:
+    """Begin and end of the body of the packet that starts at ``at``; None while it is not all there."""
+    size = shift = 0
+    place = at + 1
+    while place < len(data):
+        size |= (data[place] & 0x7F) << shift
+        if data[place] < 0x80:  # noqa: PLR2004  # the last byte of the length
+            end = place + 1 + size
+            return (place + 1, end) if end <= len(data) else None
+        shift += 7
+        place += 1
+    return None
+
+
+def _properties(data: bytes) -> dict[str, Any]:
+    """The properties of an MQTT 5 packet; what is malformed ends the list."""
+    found: dict[str, Any] = {}
+    try:
+        length, rest = unpack_variable_byte_integer(data)
+        rest = rest[:length]
+        while rest:
+            known: Callable[[bytes], tuple[dict[str, Any], bytes]] = Property.factory(id_=rest[0]).loads
+            value, rest = known(rest[1:])
+            found.update(value)
+    except (AttributeError, IndexError, ValueError, struct.error):
+        pass
+    return found

@@ -1,0 +1,290 @@
+"""Samples as JSON on MQTT topics: one topic a tag, or one message a machine with all that changed.
+
+At QoS 1 "held" means that the broker acknowledged every message (PUBACK); what was under way when a
+connection broke is sent again, so a subscriber gets everything at least once, each tag in order.
+"""
+
+import math
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from string import Formatter
+from types import TracebackType
+from typing import Annotated, Final, Literal, Self
+
+import msgspec
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from shopfloor.plant.components import SinkConfig
+from shopfloor.plant.mqtt import MqttConnection
+from shopfloor.protocols.mqtt import (
+    MOST_IN_FLIGHT,
+    Message,
+    Publisher,
+    connect,
+    file_problems,
+    packet_size,
+    reason_text,
+)
+from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
+from shopfloor.seams import Sink
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = 10**9
+_MESSAGE_SIZE: Final = 128 * 1024
+"""A machine's message that grew above this many bytes is closed and the next one begun."""
+_NOT_AUTHORIZED: Final = 0x87
+_NEVER: Final = frozenset({0x90, 0x95, 0x99})
+"""PUBACK codes that stay: topic name invalid, packet too large, payload format invalid."""
+
+
+def _template(text: str) -> str:
+    if any(character in text for character in "+#\0"):
+        raise ValueError("a topic that is published to has no wildcards; take `+` and `#` out")
+    try:
+        fields = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
+    except ValueError:
+        fields = [("", "", None)]
+    if any(field not in (("tag", "", None), ("machine", "", None)) for field in fields):
+        raise ValueError("only {tag} and {machine} can stand in braces; write shopfloor/{tag}")
+    if text.startswith("$"):
+        raise ValueError("topics that start with `$` belong to the broker; choose another first level")
+    return text
+
+
+class MqttConfig(MqttConnection, SinkConfig):
+    """Publishes samples as JSON to an MQTT broker, 3.1.1 or 5."""
+
+    layout: Literal["tag", "machine"] = Field(
+        default="tag",
+        description="`tag`: a message a sample. `machine`: a message with everything of a machine that changed.",
+    )
+    topic: Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_template)] | None = Field(
+        default=None,
+        description="Where to: `{tag}` is the tag, `{machine}` its first level. By default `shopfloor/{tag}`, "
+        "with `layout: machine` it is `shopfloor/{machine}`.",
+    )
+    qos: Literal[0, 1] = Field(
+        default=1, description="1: the broker acknowledges every message. 0: a lost connection loses what was sent."
+    )
+    retain: bool = Field(
+        default=True, description="Whether the broker keeps the newest message of each topic for later subscribers."
+    )
+    precision: Literal["ns", "us", "ms"] = Field(default="ns", description="How exactly times are written.")
+    in_flight: int = Field(
+        default=1000, ge=1, le=MOST_IN_FLIGHT,
+        description="How many messages may be unacknowledged; a broker of MQTT 5 may allow fewer.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _topic_fits(self) -> "MqttConfig":
+        if self.layout == "tag" and "{tag}" not in self.template:
+            raise ValueError("`topic` needs {tag}, else all tags would share one topic")
+        if self.layout == "machine" and ("{machine}" not in self.template or "{tag}" in self.template):
+            raise ValueError("`topic` needs {machine}, and no {tag}, when `layout` is machine")
+        return self
+
+    @property
+    def template(self) -> str:
+        """The topic template, written or by default."""
+        return self.topic if self.topic is not None else f"shopfloor/{{{self.layout}}}"
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """What is wrong with the certificate files."""
+        return file_problems(self)
+
+    def build(self) -> "MqttSink":
+        """The sink; opens nothing yet."""
+        return MqttSink(self)
+
+
+class Reading(msgspec.Struct, omit_defaults=True):
+    """The JSON of one sample."""
+
+    value: Value
+    time: str
+    """ISO 8601, UTC."""
+    quality: int
+    good: bool
+    encoding: Literal["", "base64"] = ""
+    """``base64``: the value is bytes, written so."""
+    special: Literal["", "NaN", "Infinity", "-Infinity"] = ""
+    """The float that JSON cannot write; the value is null then."""
+    status: int = 0
+    """The protocol's own status code where there is one."""
+
+
+class MqttSink(Sink):
+    """Publishes batches; enter it to connect."""
+
+    def __init__(self, config: MqttConfig) -> None:
+        """Built by ``MqttConfig.build``."""
+        self._config = config
+        self._client_id = config.client_id or f"shopfloor-{config.name[:40]}-{secrets.token_hex(4)}"
+        self._publisher: Publisher | None = None
+        self._encode = msgspec.json.Encoder().encode
+        self._newest: dict[bytes, int] = {}
+        self._digits = {"ns": 9, "us": 6, "ms": 3}[config.precision]
+
+    async def __aenter__(self) -> Self:
+        publisher = await connect(self._config, self._client_id)
+        lacks = (
+            "messages of QoS 1; set `qos: 0`" if publisher.maximum_qos < self._config.qos
+            else "retained messages; set `retain: false`" if self._config.retain and not publisher.retains
+            else None
+        )  # fmt: skip
+        if lacks is not None:
+            await publisher.close()
+            raise Misconfigured(f"the broker does not take {lacks}")
+        self._publisher = publisher
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            await publisher.close()
+
+    async def write(self, offset: int, batch: Batch) -> None:
+        """Publish every sample; see ``write_many``."""
+        await self.write_many([(offset, batch)])
+
+    async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
+        """Publish every sample of these batches and, at QoS 1, wait until the broker has them.
+
+        Raises Rejected for samples that cannot be written as JSON (nothing was published then) or whose
+        message the broker refuses for good, Misconfigured when it does not authorize us, Unavailable
+        when the connection is lost.
+        """
+        publisher = self._publisher
+        if publisher is None:
+            raise Unavailable("not connected")
+        batch = entries[0][1] if len(entries) == 1 else None
+        messages: list[Message] = []
+        owners: list[Sequence[int]] = []
+        for _, one in entries:
+            for owner, message in self._messages(one):
+                messages.append(message)
+                owners.append(owner)
+        unfit = [i for i, message in enumerate(messages) if packet_size(message) > publisher.maximum_packet_size]
+        if unfit:
+            raise _rejected(f"more than the {publisher.maximum_packet_size} bytes of a message", unfit, owners, batch)
+        refused = await publisher.publish(messages, self._config.qos, self._config.in_flight)
+        for refusal in refused:
+            if refusal.reason == _NOT_AUTHORIZED:
+                topic = messages[refusal.position].topic.decode()
+                raise Misconfigured(
+                    f"the broker does not let us publish to {topic}: not authorized; "
+                    "allow it in the broker's access list or use another `username`"
+                )
+        for_ever = [refusal for refusal in refused if refusal.reason in _NEVER]
+        if for_ever:
+            reason = f"the broker refuses it: {reason_text(for_ever[0].reason)}"
+            raise _rejected(reason, [refusal.position for refusal in for_ever], owners, batch)
+        if refused:
+            raise Unavailable(f"the broker does not take messages now: {reason_text(refused[0].reason)}")
+
+    def _messages(self, batch: Batch) -> Iterable[tuple[Sequence[int], Message]]:
+        """The messages of a batch with the indices of the samples in each. Raises Rejected, before any is sent."""
+        unwritable: list[int] = []
+        written: list[tuple[int, Sample, bytes, bytes]] = []
+        for index, sample in enumerate(batch):
+            try:
+                topic = self._topic(sample.tag)
+                written.append((index, sample, topic, self._encode(self._reading(sample))))
+            except (UnicodeEncodeError, OverflowError) as error:
+                if not unwritable:
+                    reason = f"cannot be written as UTF-8 JSON: {error}"
+                unwritable.append(index)
+        if unwritable:
+            raise Rejected(reason, unwritable)
+        if self._config.layout == "machine":
+            return self._by_machine(written)
+        return [
+            ((index,), Message(topic, payload, self._retained(topic, sample.time)))
+            for index, sample, topic, payload in written
+        ]
+
+    def _by_machine(
+        self, written: Iterable[tuple[int, Sample, bytes, bytes]]
+    ) -> Iterable[tuple[Sequence[int], Message]]:
+        """One message a topic, another one where a tag comes again or the message grows large."""
+        done: list[_MachineMessage] = []
+        open_: dict[bytes, _MachineMessage] = {}
+        for index, sample, topic, payload in written:
+            message = open_.get(topic)
+            if message is None or sample.tag in message.readings or message.size > _MESSAGE_SIZE:
+                message = open_[topic] = _MachineMessage(topic)
+                done.append(message)
+            message.add(index, sample, payload)
+        for message in done:
+            body = b",".join(self._encode(tag) + b":" + reading for tag, reading in message.readings.items())
+            payload = b'{"time":"%b","tags":{%b}}' % (self._time(message.newest).encode(), body)
+            yield message.indices, Message(message.topic, payload, self._retained(message.topic, message.newest))
+
+    def _reading(self, sample: Sample) -> Reading:
+        value = sample.value
+        reading = Reading(value, self._time(sample.time), sample.quality, sample.quality >= Quality.GOOD)
+        if isinstance(value, bytes):
+            reading.encoding = "base64"
+        elif isinstance(value, float) and not math.isfinite(value):
+            reading.value = None
+            reading.special = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        reading.status = sample.status
+        return reading
+
+    def _time(self, time: int) -> str:
+        seconds, rest = divmod(time, _SECOND)
+        return f"{_second(seconds)}.{rest:09}"[: 20 + self._digits] + "Z"
+
+    def _topic(self, tag: str) -> bytes:
+        return _topic(self._config.template, tag)
+
+    def _retained(self, topic: bytes, time: int) -> bool:
+        """Whether to retain: what is older than the newest known must not stand in its place."""
+        if not self._config.retain or time < self._newest.get(topic, time):
+            return False
+        self._newest[topic] = time
+        return True
+
+
+class _MachineMessage:
+    """A message of `layout: machine` while it grows."""
+
+    def __init__(self, topic: bytes) -> None:
+        self.topic = topic
+        self.indices: list[int] = []
+        self.readings: dict[str, bytes] = {}
+        self.newest = 0
+        self.size = 0
+
+    def add(self, index: int, sample: Sample, payload: bytes) -> None:
+        self.newest = max(self.newest, sample.time) if self.indices else sample.time
+        self.indices.append(index)
+        self.readings[sample.tag] = payload
+        self.size += len(payload) + len(sample.tag)
+
+
+def _rejected(reason: str, positions: Iterable[int], owners: Sequence[Sequence[int]], batch: Batch | None) -> Rejected:
+    """The refusal of these messages; with several batches under way it names none, they are offered one by one."""
+    return Rejected(
+        reason, sorted(i for position in positions for i in owners[position]) if batch is not None else None
+    )
+
+
+@lru_cache(4096)
+def _second(seconds: int) -> str:
+    """A second since 1970 as ISO 8601 without a zone."""
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(65536)
+def _topic(template: str, tag: str) -> bytes:
+    """The topic of a tag; what MQTT forbids in a topic is percent-encoded, and so is the percent sign."""
+    safe = tag.translate(_FORBIDDEN)
+    return template.format(tag=safe, machine=safe.partition("/")[0]).encode()
+
+
+_FORBIDDEN: Final = str.maketrans({"%": "%25", "+": "%2B", "#": "%23", "\0": "%00"})
