@@ -6,7 +6,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm
+# Behind the proxy of a company, its certificate is in the system's store.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" NODE_OPTIONS=--use-system-ca npm
 NPM_CI = $(NPM) ci --ignore-scripts --no-fund --no-audit --loglevel=error
 APP := src/shopfloor/console/app/index.html
 PYRIGHT := tools/pyright/node_modules/.package-lock.json
@@ -81,7 +82,7 @@ web-check: $(WEB_MODULES)
 
 # npm writes this file at the end of an installation.
 %/node_modules/.package-lock.json: %/package-lock.json | .venv/.run
-	@cd $* && $(NPM_CI) && touch node_modules/.package-lock.json
+	@cd $* && $(NPM_CI) >/dev/null && touch node_modules/.package-lock.json
 
 $(APP): $(WEB_MODULES) $(WEB_SOURCES) | .venv/.run
-	@$(if $(WEB_MODULES),cd web && $(NPM) run --silent build,mkdir -p $(@D)) && touch $@
+	@$(if $(WEB_MODULES),(cd web && $(NPM) run --silent build -- --logLevel warn),mkdir -p $(@D)) && touch $@
