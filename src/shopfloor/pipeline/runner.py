@@ -82,6 +82,7 @@ class Runner(ABC):
         """Leave until ``resume``."""
         self._paused = True
         await self._interrupt()
+        self._enter("paused")
 
     async def resume(self) -> None:
         """Come back after ``pause``; nothing when it was not paused."""
