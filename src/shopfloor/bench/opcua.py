@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -52,7 +52,8 @@ def run(thorough: bool) -> list[Result]:  # noqa: FBT001  # the signature of eve
     seconds, runs = (5.0, 7) if thorough else (1.5, 5)
     results: list[Result] = []
     for tags in (1000, 10_000):
-        ours, theirs = [], []
+        ours: list[Figures] = []
+        theirs: list[Figures] = []
         for _ in range(runs if tags == _MESSAGE else 3):
             ours.append(_measure("durable", tags, 0.0, seconds))
             if tags == _MESSAGE:
@@ -91,7 +92,7 @@ def _measure(kind: Kind, tags: int, every: float, seconds: float) -> Figures:
 
 
 @contextmanager
-def _server(tags: int, every: float) -> Iterator[int]:
+def _server(tags: int, every: float) -> Generator[int]:
     # At a pace the message brings every tag's change at once, as a server does at its publishing interval.
     command = [sys.executable, "-m", "shopfloor.bench.opcua_server", "--tags", str(tags), "--every", str(every)]
     process = subprocess.Popen([*command, "--values", str(_MESSAGE)], stdout=subprocess.PIPE, text=True)  # noqa: S603  # own module

@@ -11,8 +11,7 @@ with asyncua's decoder for what is rare. OPC 10000-6, 5.2 has the encodings.
 from collections.abc import Callable, Sequence
 from functools import cache
 from struct import (
-    Struct,
-    error as StructError,  # noqa: N812  # the module names it like a function
+    Struct,  # the module names it like a function
 )
 from typing import Any, Final, cast
 
@@ -178,8 +177,8 @@ def read(body: Buffer, structures: Structures | None = None) -> Publication:
             at += 4 * count
         found.more = data[at] != 0
         _message(data, at + 1, found, structures)
-    except (StructError, IndexError) as error:
-        raise Malformed(f"a publish response ends too early: {error}") from error
+    except Exception as error:  # whatever a foreign encoding makes a decoder raise
+        raise Malformed(f"a publish response cannot be read: {error}") from error
     return found
 
 
@@ -194,8 +193,8 @@ def read_message(body: Buffer, structures: Structures | None = None) -> Publicat
     found = Publication()
     try:
         _message(bytes(body.read(len(body))), 0, found, structures)
-    except (StructError, IndexError) as error:
-        raise Malformed(f"a republish response ends too early: {error}") from error
+    except Exception as error:
+        raise Malformed(f"a republish response cannot be read: {error}") from error
     return found
 
 
