@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import uuid
+from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from typing import Final, Self
 
@@ -22,6 +23,9 @@ ANSWERING: Final = 5 * 10**9
 """ns that a source has after the expiry of a command to say what became of it."""
 STOPPING: Final = 2 * 10**9
 """ns that ``__aexit__`` gives to what is under way."""
+
+REMEMBERED: Final = 256
+"""Presses that are over, for who still asks how they ended."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECOND: Final = 10**9
@@ -57,6 +61,7 @@ class Commands:
         self._under_way: dict[str, tuple[Entry, asyncio.Task[Outcome]]] = {}
         self._presses: dict[str, Press] = {}
         self._holders: dict[str, Press] = {}
+        self._over: OrderedDict[str, asyncio.Future[Release]] = OrderedDict()
         self._runs: set[asyncio.Task[None]] = set()
         self._turns: dict[str, asyncio.Lock] = {}
         self._closed = True
@@ -152,8 +157,12 @@ class Commands:
         return True
 
     async def released(self, press_id: str) -> Release:
-        """Wait until the press has ended and its first false was tried. Raises KeyError for one that is over."""
-        return await asyncio.shield(self._presses[press_id].released)
+        """Wait until the press has ended and its first false was tried, and say how it ended.
+
+        Raises KeyError for a press that never was or was over long ago.
+        """
+        press = self._presses.get(press_id)
+        return await asyncio.shield(self._over[press_id] if press is None else press.released)
 
     async def recover(self) -> None:
         """Try owed releases again at once; the pipeline calls it when a source has (re)connected."""
@@ -279,6 +288,9 @@ class Commands:
                 _log.error("a press ended by an error in Shopfloor itself", exc_info=error)
             press.give_up(error)
             self._presses.pop(press.id, None)
+            self._over[press.id] = press.released
+            if len(self._over) > REMEMBERED:
+                self._over.popitem(last=False)
             if self._holders.get(tag) is press:
                 if predecessor is not None and not predecessor.over.is_set():
                     self._holders[tag] = predecessor

@@ -1,0 +1,278 @@
+"""The documents of the API as models: what OpenAPI shows. Answers are built without them, tests hold them to it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shopfloor.commands import Event
+from shopfloor.historian.base import Aggregate
+from shopfloor.pipeline.status import State
+
+Moment = int | float
+"""ms since 1970-01-01T00:00:00Z."""
+
+
+class Exact(BaseModel):
+    """A value that plain JSON cannot carry, or one that was cut; see docs/api.md."""
+
+    model_config = ConfigDict(extra="forbid")
+    int_: str | None = Field(None, alias="int")
+    float_: Literal["NaN", "Infinity", "-Infinity"] | None = Field(None, alias="float")
+    bytes_: str | None = Field(None, alias="bytes")
+    text: str | None = None
+    length: int | None = None
+    sha256: str | None = None
+
+
+JsonValue = bool | int | float | str | Exact | None
+
+
+class Site(BaseModel):
+    """Which plant this is."""
+
+    site: str
+    timezone: str
+    version: str
+    started: Moment
+    now: Moment
+    historian: bool
+
+
+class Me(BaseModel):
+    """Who one is."""
+
+    name: str
+    role: str
+
+
+class TagRow(BaseModel):
+    """A tag and its newest value."""
+
+    tag: str
+    source: str
+    unit: str
+    description: str
+    data_type: str
+    value: JsonValue
+    time: Moment | None
+    quality: int
+    writable: bool
+
+
+class Tags(BaseModel):
+    """Every tag."""
+
+    now: Moment
+    tags: list[TagRow]
+
+
+class Permission(BaseModel):
+    """What may be written; durations in ms."""
+
+    tag: str
+    role: str
+    range: tuple[float, float] | None
+    momentary: bool
+    lease: Moment
+    expires: Moment
+    allowed: bool
+    held_by: str | None
+
+
+class TagDetail(TagRow):
+    """All that is known of a tag."""
+
+    address: str
+    time_ns: str | None
+    status: int
+    server_time: Moment | None
+    command: Permission | None
+
+
+class Series(BaseModel):
+    """One tag's values as columns in time order."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    tag: str
+    unit: str
+    from_: Moment = Field(alias="from")
+    to: Moment
+    every: Moment | None
+    aggregate: Aggregate | None
+    times: list[Moment]
+    values: list[JsonValue]
+    qualities: list[int]
+    truncated: bool
+
+
+class Machine(BaseModel):
+    """A machine, its tags and what may be written to it."""
+
+    id: str
+    title: str
+    line: str | None
+    ideal_cycle: Moment | None
+    state: str | None
+    good: str | None
+    scrap: str | None
+    tags: list[str]
+    commands: list[Permission]
+
+
+class Machines(BaseModel):
+    """Every machine of the plant file."""
+
+    machines: list[Machine]
+
+
+class MachineDetail(Machine):
+    """A machine with the newest values of its tags."""
+
+    now: Moment
+    samples: list[TagRow]
+
+
+class Component(BaseModel):
+    """A source, processor, sink or the historian as it stands."""
+
+    name: str
+    kind: Literal["source", "processor", "sink", "historian"]
+    type: str
+    state: State
+    since: Moment
+    required: bool
+    last_error: str
+    last_error_at: Moment | None
+    restarts: int
+    samples: int
+    lag_entries: int
+    lag_seconds: float
+
+
+class Journal(BaseModel):
+    """How full the journal is."""
+
+    entries: int
+    samples: int
+    size: int
+    keep: int
+    oldest: Moment | None
+    full: bool
+    damaged: int
+    salvaged: str
+
+
+class Components(BaseModel):
+    """Every component and the journal."""
+
+    now: Moment
+    components: list[Component]
+    journal: Journal
+
+
+class LedgerRow(BaseModel):
+    """One sum of the loss ledger."""
+
+    source: str
+    reader: str
+    outcome: str
+    samples: int
+    reason: str
+    first: Moment | None
+    last: Moment | None
+
+
+class Ledger(BaseModel):
+    """The loss ledger."""
+
+    rows: list[LedgerRow]
+
+
+class AuditRecord(BaseModel):
+    """One link of the audit chain."""
+
+    number: int
+    time: Moment
+    event: Event
+    who: str
+    role: str
+    tag: str
+    value: JsonValue
+    id: str
+    detail: str
+    hash: str
+
+
+class AuditRecords(BaseModel):
+    """The newest audit records first."""
+
+    records: list[AuditRecord]
+
+
+class Verification(BaseModel):
+    """What a walk along the audit chain found."""
+
+    records: int
+    intact: bool
+    broken: int | None
+    detail: str
+    head: str
+
+
+class Permissions(BaseModel):
+    """Everything that may be written."""
+
+    commands: list[Permission]
+
+
+class NewCommand(BaseModel):
+    """A value to be written once."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    tag: str = Field(min_length=1, max_length=255)
+    value: Any = Field(
+        description='true, false, a number, text, or {"int": "…"}, {"float": "…"}, {"bytes": "…"} (docs/api.md).',
+        json_schema_extra={
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "number"},
+                {"type": "string"},
+                {"type": "object", "minProperties": 1, "maxProperties": 1},
+                {"type": "null"},
+            ]
+        },
+    )
+    id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Carried out once, however often sent.")
+    expires: float | None = Field(None, gt=0, le=3_600_000, description="ms after which it must not be carried out.")
+
+
+class Outcome(BaseModel):
+    """What became of a command; ``done`` null: unknown, a person has to look."""
+
+    id: str
+    tag: str
+    value: JsonValue
+    done: bool | None
+    detail: str
+
+
+class Alive(BaseModel):
+    """The process runs its event loop."""
+
+    status: Literal["alive"]
+    version: str
+
+
+class NotReady(BaseModel):
+    """A required component that does not run."""
+
+    name: str
+    state: State
+    reason: str
+
+
+class Readiness(BaseModel):
+    """Whether every required component runs."""
+
+    ready: bool
+    waiting: list[NotReady]
