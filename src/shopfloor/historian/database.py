@@ -1,0 +1,723 @@
+"""The DuckDB file of the historian: the newest rows in arrival order, and what stands where.
+
+Constraints. Rows, the journal position and new tag names commit in one transaction, so a row is
+there if and only if the position says so. The newest rows are in one *generation* (a table); when it
+is full the next one begins, and compaction turns the whole closed generation into segments, which
+take its place in one transaction. Hence each journal entry is either in one generation or in
+segments, never in both. Generations are dropped as a whole, so the file's space is used again.
+
+Tables. ``about`` (format, position) · ``tag`` · ``generation`` (its entries come after ``after``) ·
+``hot_N`` and ``entry_N`` of generation N · ``segment`` (the catalogue) · ``garbage`` (files to be
+deleted) · ``latest`` (the newest row of each tag when the last generation was compacted).
+
+Recovery. At opening: DuckDB replays its write-ahead log; a ``.part`` that the catalogue names was
+committed and gets its name, any other ``.part`` goes; garbage goes; a segment that the catalogue does
+not know (the database was lost, or an older copy was put back) is taken into it. A database that
+cannot be read is moved aside, never deleted, and a new one starts from the segments; the journal
+then offers all it still holds, and entries that the segments already contain count once.
+"""
+
+import json
+import os
+import shutil
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from shopfloor.historian.latest import Latest
+from shopfloor.historian.rows import Int64, Rows, of_batch
+from shopfloor.historian.segment import PART, SUFFIX, Entries, Range, Segment, merged, sync_folder
+from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable
+
+FORMAT: Final = 1
+GROUP: Final = 100_000
+"""The most rows of one transaction, unless one batch alone has more."""
+GENERATION: Final = 2_000_000
+"""Rows after which the next generation begins: what a query of the newest rows has to look through."""
+WAITING: Final = 8
+"""Closed generations that may wait for compaction before writing has to wait too."""
+CHECKPOINT: Final = "8MB"
+"""Write-ahead log after which DuckDB checkpoints: replaying it takes some 40 ms."""
+
+_SCHEMA: Final = f"""
+CREATE TABLE about (format INTEGER, position BIGINT);
+INSERT INTO about VALUES ({FORMAT}, -1);
+CREATE TABLE tag (id INTEGER, name VARCHAR);
+CREATE TABLE generation (id BIGINT, after BIGINT);
+CREATE TABLE segment (name VARCHAR, slot BIGINT, first BIGINT, last BIGINT, rows BIGINT, size BIGINT, ranges VARCHAR);
+CREATE TABLE garbage (name VARCHAR);
+CREATE TABLE latest (entry BIGINT, tag INTEGER, time BIGINT, kind UTINYINT, bits BIGINT, quality USMALLINT,
+                     status UINTEGER, server BIGINT, data BLOB);
+"""  # noqa: S608  # own text and a number
+_HOT: Final = "entry, tag, time, kind, bits, quality, status, server, data"
+_log: Final = structlog.get_logger(__name__)
+_table: Final[Callable[[Mapping[str, object]], pa.Table]] = cast("Any", pa).table
+"""Arrow's own types leave out that it takes NumPy arrays."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A line of the catalogue."""
+
+    segment: Segment
+    window: int | None
+    first: int
+    last: int
+    rows: int
+    size: int
+    ranges: list[Range]
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """A table of rows in arrival order; its journal entries come after ``after``."""
+
+    id: int
+    after: int
+
+
+class Snapshot:
+    """What the historian held at one moment; close it (``with``) to let go."""
+
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, generations: Sequence[Generation], stored: Sequence[Stored]
+    ) -> None:
+        self.stored = stored
+        self._cursor = cursor
+        self._generations = generations
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cursor.close()
+
+    def hot(self, tag: int, condition: str, arguments: Sequence[int], tail: str = "") -> Rows:
+        """Rows of a tag that are in no segment yet; ``tail`` orders and limits them."""
+        if not self._generations:
+            return Rows.empty()
+        tables = " UNION ALL ".join(
+            f"SELECT {_HOT} FROM hot_{g.id} WHERE tag = {tag:d} AND {condition}"  # noqa: S608  # own text and integers
+            for g in self._generations
+        )
+        table = fetched(self._cursor, f"{tables} {tail}", [*arguments] * len(self._generations))
+        return rows_of(table)
+
+    def hot_totals(self) -> tuple[int, int | None]:
+        """Rows that are in no segment yet, and the oldest time among them."""
+        lines = [
+            self._cursor.execute(f"SELECT count(*), min(time) FROM hot_{g.id}").fetchall()[0]  # noqa: S608  # own text
+            for g in self._generations
+        ]
+        times = [oldest for _, oldest in lines if oldest is not None]
+        return sum(count for count, _ in lines), min(times, default=None)
+
+
+def fetched(cursor: duckdb.DuckDBPyConnection, query: str, arguments: Sequence[object] = ()) -> pa.Table:
+    """What a query gives, as one Arrow table."""
+    table: pa.Table = cursor.sql(query, params=list(arguments)).to_arrow_table()
+    return table
+
+
+def rows_of(table: pa.Table) -> Rows:
+    """An Arrow table of stored rows as columns."""
+
+    def column(name: str, dtype: type[np.generic]) -> Any:
+        return np.asarray(table.column(name).to_numpy()).astype(dtype, copy=False)
+
+    data = table.column("data")
+    held = None
+    if data.null_count < len(data):
+        held = np.empty(len(data), np.object_)
+        held[:] = data.to_pylist()
+    return Rows(
+        entry=column("entry", np.int64),
+        time=column("time", np.int64),
+        kind=column("kind", np.uint8),
+        bits=column("bits", np.int64),
+        quality=column("quality", np.uint16),
+        status=column("status", np.uint32),
+        server=column("server", np.int64),
+        data=held,
+    )
+
+
+def _arrow(tags: Int64, rows: Rows) -> pa.Table:
+    size = len(rows)
+    data = pa.nulls(size, pa.binary()) if rows.data is None else pa.array(rows.data.tolist(), pa.binary())
+    return _table(
+        {
+            "entry": rows.entry, "tag": tags.astype(np.int32), "time": rows.time, "kind": rows.kind, "bits": rows.bits,
+            "quality": rows.quality, "status": rows.status, "server": rows.server, "data": data,
+        }
+    )  # fmt: skip
+
+
+@contextmanager
+def translated(path: Path) -> Generator[None]:
+    """Errors of DuckDB and the file system as what the pipeline can act on."""
+    try:
+        yield
+    except (duckdb.Error, OSError, MemoryError) as error:
+        raise _meaning(path, error) from error
+
+
+def _meaning(path: Path, error: Exception) -> Exception:
+    text = str(error)
+    low = text.lower()
+    if any(words in low for words in _NO_ROOM):
+        return Unavailable(f"no room on the disk of {path}: free some, or lower `keep` or `keep_size` of the historian")
+    if "could not set lock" in low or "conflicting lock" in low or "being used by another process" in low:
+        return Unavailable(f"{path} is open in another process; stop that one (a second Shopfloor?): {_first(text)}")
+    if isinstance(error, PermissionError) or "permission denied" in low or "read-only file system" in low:
+        return Misconfigured(
+            f"{path} may not be written by this user: give it the folder (chown), or set another `path`: {_first(text)}"
+        )
+    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
+        return Unavailable(f"the historian needs more memory: raise its `memory`: {_first(text)}")
+    if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError) or "is a directory" in low:
+        return Misconfigured(f"the historian's `path` must name a file in a folder: {_first(text)}")
+    return Unavailable(f"the historian's database {path} fails: {_first(text)}")
+
+
+_NO_ROOM: Final = ("no space left", "disk quota", "file too large", "could not write all bytes", "out of disk")
+
+
+def _first(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of an open database says that its content is not what was written."""
+    low = str(error).lower()
+    return isinstance(error, duckdb.Error) and any(
+        words in low for words in ("checksum", "corrupt", "failed to deserialize")
+    )
+
+
+class Database:
+    """The DuckDB file and its folder of segments. One thread writes, any number read."""
+
+    def __init__(self, path: Path, memory: int, threads: int, generation: int = GENERATION) -> None:
+        """``memory`` in bytes and ``threads`` bound DuckDB; ``generation`` is rows."""
+        self.path = path
+        self.folder = path.with_name(f"{path.name}.segments")
+        self.tags: dict[str, int] = {}
+        self.latest = Latest()
+        self.position = -1
+        self.hot_rows = 0
+        """Rows of the generation that is being written."""
+        self.damaged = False
+        """Set when DuckDB found its file damaged; the next ``open`` moves it aside."""
+        self._memory = memory
+        self._threads = threads
+        self._generation_rows = generation
+        self._turn = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._generations: tuple[Generation, ...] = ()
+        self._stored: tuple[Stored, ...] = ()
+        self._covered: list[Range] = []
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open or create. Raises Unavailable, Misconfigured."""
+        with translated(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+            if self.damaged:
+                self._set_aside("its content failed DuckDB's checksums")
+            try:
+                self._start()
+            except duckdb.Error as error:
+                self.close()
+                if not _is_unreadable(error):
+                    raise
+                self._set_aside(_first(str(error)))
+                self._start()
+            self._tidy()
+
+    def _start(self) -> None:
+        """Connect and read the small tables."""
+        connection = duckdb.connect(
+            str(self.path),
+            config={
+                "threads": self._threads,
+                "memory_limit": f"{self._memory // 2**20}MiB",
+                "checkpoint_threshold": CHECKPOINT,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        self._connection = connection
+        if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchall():
+            if connection.execute("SELECT 1 FROM duckdb_tables()").fetchall():
+                raise Misconfigured(f"{self.path} is a DuckDB database of something else: set another `path`")
+            with self._transaction(connection):
+                connection.execute(_SCHEMA)
+        ((version, position),) = connection.execute("SELECT format, position FROM about").fetchall()
+        if version > FORMAT:
+            raise Misconfigured(
+                f"{self.path} was written by a newer Shopfloor (format {version}); start that, or set another `path`"
+            )
+        self.position = position
+        self.tags = {name: number for number, name in connection.execute("SELECT id, name FROM tag").fetchall()}
+        self._generations = tuple(
+            Generation(*line) for line in connection.execute("SELECT id, after FROM generation ORDER BY id").fetchall()
+        )
+        self._stored = tuple(
+            Stored(Segment(self.folder / name), slot, first, last, rows, size, [(a, b) for a, b in json.loads(ranges)])
+            for name, slot, first, last, rows, size, ranges in connection.execute(
+                "SELECT name, slot, first, last, rows, size, ranges FROM segment ORDER BY last"
+            ).fetchall()
+        )
+
+    def _set_aside(self, reason: str) -> None:
+        """Move the database and its write-ahead log out of the way, and say where to."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        moved: list[str] = []
+        for suffix in ("", ".wal"):
+            file = self.path.with_name(self.path.name + suffix)
+            if file.exists():
+                target = self.path.with_name(f"{self.path.name}.damaged-{stamp}{suffix}")
+                shutil.move(file, target)
+                moved.append(str(target))
+        self.damaged = False
+        _log.error(
+            "The historian's database was damaged and has been moved aside; a new one starts from the compressed "
+            "segments, and the journal gives again what it still holds. Nothing needs to be done; keep the moved "
+            "file if you want it examined.",
+            reason=reason,
+            moved=moved,
+        )
+
+    def _tidy(self) -> None:
+        """Bring the folder and the catalogue together (see Recovery)."""
+        connection = self._connected()
+        files = {entry.name: entry for entry in os.scandir(self.folder)}
+        listed = {line.segment.name for line in self._stored}
+        for name in [name for name in files if name.endswith(PART)]:
+            final = name.removesuffix(PART)
+            if final in listed and final not in files:
+                (self.folder / name).replace(self.folder / final)
+                files[final] = files.pop(name)
+            else:
+                (self.folder / name).unlink()
+        garbage = {name for (name,) in connection.execute("SELECT name FROM garbage").fetchall()}
+        for name in garbage & files.keys():
+            (self.folder / name).unlink()
+        lost = [line for line in self._stored if line.segment.name not in files]
+        for line in lost:
+            _log.error("A segment of the historian is gone", file=str(line.segment.path), rows=line.rows)
+        unknown = [name for name in files if name.endswith(SUFFIX) and name not in listed and name not in garbage]
+        if garbage or lost or unknown:
+            with self._transaction(connection):
+                connection.execute("DELETE FROM garbage")
+                for line in lost:
+                    connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
+                self._stored = tuple(line for line in self._stored if line not in lost)
+                if unknown:
+                    self._adopt(connection, unknown)
+        self._covered = [
+            span for span in merged(span for line in self._stored for span in line.ranges) if span[1] > self.position
+        ]
+
+    def _adopt(self, connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+        """Take segments into the catalogue that it does not know."""
+        adopted: list[Stored] = []
+        known = {number: name for name, number in self.tags.items()}
+        for name in sorted(names):
+            segment = Segment(self.folder / name)
+            try:
+                footer, tags = segment.footer, segment.names()
+            except Exception as error:  # noqa: BLE001  # whatever a damaged file raises, it is moved aside and told
+                self._quarantine(segment, error)
+                continue
+            if any(known.get(number, tag) != tag for number, tag in tags.items()):
+                _log.error(
+                    "A segment of another historian lies in the folder; it is left alone", file=str(segment.path)
+                )
+                continue
+            known.update(tags)
+            size = segment.path.stat().st_size
+            adopted.append(
+                Stored(segment, footer.window, footer.first, footer.last, footer.rows, size, footer.ranges)
+            )  # fmt: skip
+        replaced = {name for line in adopted for name in line.segment.footer.replaces}
+        kept = [line for line in adopted if line.segment.name not in replaced]
+        gone = [line for line in self._stored if line.segment.name in replaced]
+        for line in gone:
+            connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
+        for name in replaced & ({line.segment.name for line in adopted} | {line.segment.name for line in gone}):
+            (self.folder / name).unlink(missing_ok=True)
+        for line in kept:
+            _insert(connection, line)
+        fresh = {number: name for number, name in known.items() if name not in self.tags}
+        connection.executemany("INSERT INTO tag VALUES (?, ?)", [*fresh.items()]) if fresh else None
+        self.tags |= {name: number for number, name in fresh.items()}
+        self._stored = tuple(sorted([*(s for s in self._stored if s not in gone), *kept], key=lambda s: s.last))
+        self._drop_covered(connection)
+        self._newest_of(connection, kept)
+        _log.warning("The historian took up segments that its database did not know", segments=len(kept))
+
+    def _drop_covered(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Drop generations whose entries are all in segments (an older database was put back)."""
+        spans = merged(span for line in self._stored for span in line.ranges)
+        ends = [*(g.after for g in self._generations[1:]), self.position]
+        for generation, end in zip(self._generations, ends, strict=True):
+            if any(after <= generation.after and end <= upto for after, upto in spans):
+                self._drop(connection, generation)
+        self._generations = tuple(
+            Generation(*line) for line in connection.execute("SELECT id, after FROM generation ORDER BY id").fetchall()
+        )
+
+    def _newest_of(self, connection: duckdb.DuckDBPyConnection, adopted: Sequence[Stored]) -> None:
+        """Note the newest row of each tag of these segments."""
+        newest: dict[int, tuple[int, Segment, Any]] = {}
+        for line in adopted:
+            for tag in line.segment.tags():
+                for piece in line.segment.pieces(tag, -(2**63), 2**63 - 1):
+                    if tag not in newest or newest[tag][0] <= piece.last:
+                        newest[tag] = (piece.last, line.segment, piece)
+        found = self._read_latest(connection)
+        for tag, (_, segment, piece) in newest.items():
+            try:
+                rows = segment.rows(piece)
+            except (ValueError, OSError) as error:
+                _log.warning("A chunk of the historian is damaged", error=str(error))
+                continue
+            found.take(np.array([tag], np.int64), rows.take(slice(len(rows) - 1, len(rows))))
+        self._write_latest(connection, found)
+
+    # -- closing ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file; DuckDB checkpoints it when it can."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        for line in self._stored:
+            line.segment.close()
+        self._stored, self._generations = (), ()
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            raise Unavailable("the historian is not open")
+        return self._connection
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """All that is held now, unmoved by what is written or compacted meanwhile."""
+        with self._turn:
+            cursor = self._connected().cursor()
+            cursor.begin()
+            cursor.execute("SELECT position FROM about").fetchall()  # DuckDB takes its snapshot at the first look
+            return Snapshot(cursor, self._generations, self._stored)
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The catalogue, oldest last time first."""
+        return self._stored
+
+    @property
+    def closed_generations(self) -> int:
+        """How many generations wait for compaction."""
+        return max(0, len(self._generations) - 1)
+
+    def file_size(self) -> int:
+        """Bytes of the database and its write-ahead log."""
+        files = (self.path, self.path.with_name(self.path.name + ".wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def load_latest(self) -> None:
+        """Work out the newest row of every tag; to be called once before the first write."""
+        connection = self._connected().cursor()
+        self.latest = self._read_latest(connection)
+        for generation in self._generations:
+            table = f"hot_{generation.id}"
+            newest = f"SELECT arg_max(rowid, time::HUGEINT * 1099511627776 + rowid) FROM {table} GROUP BY tag"  # noqa: S608  # own text
+            found = fetched(connection, f"SELECT {_HOT} FROM {table} WHERE rowid IN ({newest})")  # noqa: S608  # own text
+            self.latest.take(_tags(found), rows_of(found))
+        if self._generations:
+            last = self._generations[-1].id
+            ((self.hot_rows,),) = connection.execute(f"SELECT count(*) FROM hot_{last}").fetchall()  # noqa: S608  # own text
+        connection.close()
+
+    def write(self, entries: Sequence[tuple[int, Batch]]) -> bool:
+        """Hold the entries; say whether a generation was closed. Raises Rejected, Unavailable, Misconfigured."""
+        turned = False
+        for group in _groups([entry for entry in entries if entry[0] > self.position]):
+            turned |= self._write(group)
+        return turned
+
+    def _write(self, group: Sequence[tuple[int, Batch]]) -> bool:
+        fresh = [(offset, batch) for offset, batch in group if not self._is_covered(offset)]
+        names: dict[str, int] = {}
+        tags, rows = self._columns(fresh, names)
+        connection = self._connected()
+        turned = bool(self._generations) and self.hot_rows >= self._generation_rows
+        begins = turned or not self._generations
+        # only what changes the list of generations has to keep snapshots waiting
+        with self._noting_damage(), translated(self.path), self._turn if begins else nullcontext():
+            with self._transaction(connection):
+                generation = self._begin(connection) if begins else self._generations[-1]
+                if names:
+                    _insert_arrow(
+                        connection, "tag", _table({"id": pa.array(names.values(), pa.int32()), "name": [*names]})
+                    )
+                if len(rows):
+                    _insert_arrow(connection, f"hot_{generation.id}", _arrow(tags, rows))
+                    _insert_arrow(connection, f"entry_{generation.id}", _entries_arrow(fresh))
+                connection.execute("UPDATE about SET position = ?", [group[-1][0]])
+            if begins:
+                self._generations = (*self._generations, generation)
+        self.tags |= names
+        self.position = group[-1][0]
+        self.hot_rows = len(rows) + (0 if begins else self.hot_rows)
+        self.latest.take(tags, rows)
+        return turned
+
+    def turn(self) -> None:
+        """Begin the next generation, so that the rows of this one can be compacted."""
+        if not self.hot_rows:
+            return
+        connection = self._connected()
+        with self._noting_damage(), translated(self.path), self._turn:
+            with self._transaction(connection):
+                generation = self._begin(connection)
+            self._generations = (*self._generations, generation)
+            self.hot_rows = 0
+
+    def _begin(self, connection: duckdb.DuckDBPyConnection) -> Generation:
+        ((number,),) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM generation").fetchall()
+        connection.execute(f"CREATE TABLE hot_{number} AS SELECT * FROM latest LIMIT 0")  # noqa: S608  # an integer
+        connection.execute(f'CREATE TABLE entry_{number} ("offset" BIGINT, received BIGINT, source VARCHAR)')
+        connection.execute("INSERT INTO generation VALUES (?, ?)", [number, self.position])
+        return Generation(number, self.position)
+
+    def _columns(self, entries: Sequence[tuple[int, Batch]], names: dict[str, int]) -> tuple[Int64, Rows]:
+        """The rows of all entries, and their tags' ids; tags not known yet get ids in ``names``."""
+        known = self.tags
+        ids: list[Int64] = []
+        parts: list[Rows] = []
+        for offset, batch in entries:
+            if not len(batch):
+                continue
+            try:
+                found = [*map(known.__getitem__, batch.tags)]
+            except KeyError:
+                for tag in batch.tags:
+                    if tag not in known and tag not in names:
+                        names[_storable(tag, batch)] = len(known) + len(names) + 1
+                found = [known[tag] if tag in known else names[tag] for tag in batch.tags]
+            ids.append(np.array(found, np.int64))
+            parts.append(of_batch(offset, batch))
+        return (np.concatenate(ids) if ids else np.zeros(0, np.int64)), Rows.joined(parts)
+
+    def _is_covered(self, offset: int) -> bool:
+        """Whether segments already hold this entry, though the position does not say so (a new database)."""
+        if not self._covered:
+            return False
+        i = bisect_left(self._covered, offset, key=lambda span: span[1])
+        return i < len(self._covered) and self._covered[i][0] < offset
+
+    # -- compaction's side -----------------------------------------------------------------------
+
+    def closed(self) -> tuple[Generation, Range] | None:
+        """The oldest closed generation and the journal entries that it holds."""
+        generations = self._generations
+        if len(generations) < 2:  # noqa: PLR2004  # the last one is being written
+            return None
+        return generations[0], (generations[0].after, generations[1].after)
+
+    def sorted_rows(self, generation: Generation, since: int) -> tuple[Int64, Rows, Entries]:
+        """All rows of a generation from ``since`` on: tags' ids, rows by tag and time, journal entries."""
+        cursor = self._connected().cursor()
+        with self._noting_damage(), translated(self.path):
+            table = fetched(
+                cursor,
+                f"SELECT {_HOT} FROM hot_{generation.id} WHERE time >= ? ORDER BY tag, time, entry, rowid",  # noqa: S608  # own text
+                [since],
+            )
+            lines = fetched(cursor, f'SELECT "offset", received, source FROM entry_{generation.id} ORDER BY "offset"')  # noqa: S608  # own text
+        cursor.close()
+        entries = Entries(
+            lines.column("offset").to_numpy(),
+            lines.column("received").to_numpy(),
+            [str(source) for source in lines.column("source").to_pylist()],
+        )
+        return _tags(table), rows_of(table), entries
+
+    def replace(self, old: Sequence[Stored], new: Sequence[Stored], generation: Generation | None = None) -> None:
+        """Let new segments (still ``.part``) stand for old ones or for a generation, in one transaction."""
+        connection = self._connected().cursor()
+        names = [line.segment.name for line in old]
+        with self._noting_damage(), translated(self.path), self._turn:
+            with self._transaction(connection):
+                for name in names:
+                    connection.execute("DELETE FROM segment WHERE name = ?", [name])
+                    connection.execute("INSERT INTO garbage VALUES (?)", [name])
+                for line in new:
+                    _insert(connection, line)
+                if generation is not None:
+                    self._write_latest(connection, self.latest)
+                    self._drop(connection, generation)
+            kept = [line for line in self._stored if line.segment.name not in names]
+            self._stored = tuple(sorted([*kept, *new], key=lambda line: line.last))
+            if generation is not None:
+                self._generations = self._generations[1:]
+            for line in new:
+                line.segment.path.with_name(line.segment.name + PART).replace(line.segment.path)
+        connection.close()
+        sync_folder(self.folder)
+        self._sweep(names)
+
+    def _sweep(self, names: Sequence[str]) -> None:
+        """Delete files that no line of the catalogue names any more."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+        connection = self._connected().cursor()
+        with translated(self.path), self._turn, self._transaction(connection):
+            for name in names:
+                connection.execute("DELETE FROM garbage WHERE name = ?", [name])
+        connection.close()
+
+    def quarantine(self, line: Stored, error: Exception) -> None:
+        """Move a segment that cannot be read aside, take it out of the catalogue, say what is lost."""
+        connection = self._connected().cursor()
+        with translated(self.path), self._turn:
+            with self._transaction(connection):
+                connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
+            self._stored = tuple(other for other in self._stored if other is not line)
+        connection.close()
+        self._quarantine(line.segment, error, rows=line.rows, first=line.first, last=line.last)
+
+    def _quarantine(self, segment: Segment, error: Exception, **lost: int) -> None:
+        target = segment.path.with_name(segment.name + ".damaged")
+        segment.close()
+        segment.path.replace(target)
+        _log.error(
+            "A segment of the historian is damaged and has been moved aside; its rows are lost unless the file can be "
+            "restored from a backup",
+            moved=str(target),
+            error=str(error),
+            **lost,
+        )
+
+    # -- small parts -----------------------------------------------------------------------------
+
+    def _drop(self, connection: duckdb.DuckDBPyConnection, generation: Generation) -> None:
+        connection.execute(f"DROP TABLE hot_{generation.id}")
+        connection.execute(f"DROP TABLE entry_{generation.id}")
+        connection.execute("DELETE FROM generation WHERE id = ?", [generation.id])
+
+    def _read_latest(self, connection: duckdb.DuckDBPyConnection) -> Latest:
+        latest = Latest()
+        table = fetched(connection, f"SELECT {_HOT} FROM latest")  # noqa: S608  # own text
+        latest.take(_tags(table), rows_of(table))
+        return latest
+
+    def _write_latest(self, connection: duckdb.DuckDBPyConnection, latest: Latest) -> None:
+        connection.execute("DELETE FROM latest")
+        _insert_arrow(connection, "latest", _arrow(*latest.snapshot()))
+
+    @contextmanager
+    def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+        connection.begin()
+        try:
+            yield
+            connection.commit()
+        except BaseException:
+            try:
+                connection.rollback()
+            except duckdb.Error as error:
+                # the first error is what happened; this one only says that DuckDB had rolled back by itself
+                _log.debug("rollback", error=str(error))
+            raise
+
+    @contextmanager
+    def _noting_damage(self) -> Generator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            if error.__cause__ is not None and is_damage(error.__cause__):
+                self.damaged = True
+            raise
+
+
+def _is_unreadable(error: duckdb.Error) -> bool:
+    """Whether a database that does not open is damaged, rather than busy, forbidden, full or of a newer DuckDB."""
+    if "newer version" in str(error).lower() or "storage version" in str(error).lower():
+        raise Misconfigured(
+            f"the historian's database was written by another version of DuckDB: {_first(str(error))}"
+        ) from error
+    meaning = _meaning(Path(), error)
+    return isinstance(meaning, Unavailable) and str(meaning).startswith("the historian's database")
+
+
+def _tags(table: pa.Table) -> Int64:
+    return table.column("tag").to_numpy().astype(np.int64)
+
+
+def _groups(entries: Sequence[tuple[int, Batch]]) -> Iterator[list[tuple[int, Batch]]]:
+    """Entries in ascending offsets, cut into transactions."""
+    group: list[tuple[int, Batch]] = []
+    rows = 0
+    for offset, batch in entries:
+        if group and rows + len(batch) > GROUP:
+            yield group
+            group, rows = [], 0
+        group.append((offset, batch))
+        rows += len(batch)
+    if group:
+        yield group
+
+
+def _entries_arrow(entries: Sequence[tuple[int, Batch]]) -> pa.Table:
+    return _table(
+        {
+            "offset": pa.array([offset for offset, _ in entries], pa.int64()),
+            "received": pa.array([batch.received for _, batch in entries], pa.int64()),
+            "source": pa.array([batch.source for _, batch in entries], pa.string()),
+        }
+    )
+
+
+def _insert_arrow(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -> None:
+    connection.register("incoming", content)
+    try:
+        connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608  # own names
+    finally:
+        connection.unregister("incoming")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, line: Stored) -> None:
+    connection.execute(
+        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [line.segment.name, line.window, line.first, line.last, line.rows, line.size, json.dumps(line.ranges)],
+    )
+
+
+def _storable(tag: str, batch: Batch) -> str:
+    """The tag's name, if a database can hold it. Raises Rejected with where it stands in the batch."""
+    if not tag.isascii() and any("\ud800" <= letter <= "\udfff" for letter in tag):
+        raise Rejected(
+            f"the tag name {tag!r} is not valid Unicode", [i for i, other in enumerate(batch.tags) if other == tag]
+        )
+    return tag
+
+
+def names_by_id(tags: Mapping[str, int]) -> dict[int, str]:
+    """Tag names by id."""
+    return {number: name for name, number in list(tags.items())}

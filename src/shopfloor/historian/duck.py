@@ -1,0 +1,38 @@
+"""The embedded historian: no server, no administration; a DuckDB file and compressed segments beside it."""
+
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from shopfloor.historian.base import Historian
+from shopfloor.plant import HistorianConfig, Size
+
+LEAST_SIZE: Final = 500 * 10**6
+"""Bytes; below it the newest rows, which are not compressed yet, would not fit."""
+
+
+class DuckDbConfig(HistorianConfig):
+    """Keep history on this machine, in a DuckDB file and compressed segments beside it."""
+
+    type: Literal["duckdb"] = "duckdb"
+    path: Path = Field(
+        default=Path("data/history.duckdb"),
+        description="Its file, relative to the plant file; the folder `<path>.segments` beside it belongs to it.",
+    )
+    keep_size: Size | None = Field(
+        default=None,
+        ge=LEAST_SIZE,
+        description="The most that it may hold on disk, e.g. `300 GB` (at least `500 MB`); the oldest goes first.",
+    )
+    memory: Size = Field(
+        default=512 * 2**20, ge=128 * 2**20, description="The most memory that DuckDB may use, at least `128 MiB`."
+    )
+    threads: int = Field(default=2, ge=1, le=64, description="How many threads DuckDB may use for one query.")
+
+    def build(self) -> Historian:
+        """The historian itself; opens nothing yet."""
+        # DuckDB, Arrow and pcodec take 0.3 s to import: only who runs it pays, not `shopfloor --help`
+        from shopfloor.historian.embedded import DuckDbHistorian  # noqa: PLC0415
+
+        return DuckDbHistorian(self)

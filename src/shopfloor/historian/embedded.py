@@ -1,0 +1,401 @@
+"""The embedded historian as the pipeline and the console see it: asynchronous, nothing blocks the loop.
+
+One thread writes, one compacts, two read. Writers and readers do not wait for each other: readers
+work on a snapshot. ``docs/connectors/duckdb.md`` says what is promised and how it is laid out.
+"""
+
+import asyncio
+import threading
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import numpy as np
+import structlog
+
+from shopfloor.historian import compaction
+from shopfloor.historian.aggregates import Around, summed_up
+from shopfloor.historian.base import AGGREGATES, Aggregate, Historian, Series, Size
+from shopfloor.historian.buckets import edges
+from shopfloor.historian.chunk import Damaged
+from shopfloor.historian.database import GENERATION, WAITING, Database, Stored, translated
+from shopfloor.historian.duck import DuckDbConfig
+from shopfloor.historian.query import Reader
+from shopfloor.historian.rows import Int64, Rows
+from shopfloor.samples import Batch, Sample, Unavailable, Value
+
+T = TypeVar("T")
+
+HELD_ROWS: Final = 4_000_000
+"""Rows that one aggregate query holds in memory at once (about 150 MB)."""
+STEP: Final = 20.0
+"""Seconds of merging in one call of ``maintain``; what is unfinished goes on in the next."""
+OLD: Final = 3600 * 10**9
+"""A generation is closed when it is this old and has ``WORTHWHILE`` rows …"""
+WORTHWHILE: Final = 100_000
+VERY_OLD: Final = 24 * OLD
+"""… or this old."""
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class DuckDbHistorian(Historian):
+    """See the module. Every sample counts exactly once: the journal position commits with the rows."""
+
+    def __init__(self, config: DuckDbConfig, generation: int = GENERATION) -> None:
+        """``generation`` is the rows after which compaction begins."""
+        self._config = config
+        self._database = Database(config.path, config.memory, config.threads, generation)
+        self._window = compaction.window_length(config.keep)
+        self._since = -(2**63)
+        self._opened: int | None = None
+        self._merging: Generator[None] | None = None
+        self._stopping = threading.Event()
+        self._compacting: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._unreadable: dict[str, tuple[Stored, Exception]] = {}
+        self._writer: ThreadPoolExecutor | None = None
+        self._background: ThreadPoolExecutor | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._newest_known: asyncio.Future[None] | None = None
+        self._maintaining = asyncio.Lock()
+
+    # -- connection ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open. Raises Unavailable (disk full, in use elsewhere) and Misconfigured (not permitted)."""
+        self._writer = ThreadPoolExecutor(1, "historian-write")
+        self._background = ThreadPoolExecutor(1, "historian-compact")
+        self._readers = ThreadPoolExecutor(2, "historian-read")
+        self._stopping.clear()
+        self._failure = None
+        self._opened = None
+        try:
+            await self._on(self._writer, self._database.open)
+        except BaseException:
+            await self._shut()
+            raise
+        self._newest_known = asyncio.ensure_future(self._on(self._writer, self._load_latest))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Finish what is being written, give up what is being compacted, close."""
+        await self._shut()
+
+    async def _shut(self) -> None:
+        self._stopping.set()
+        pools = [pool for pool in (self._background, self._readers, self._writer) if pool is not None]
+        self._background = self._readers = self._writer = None
+        under_way = [task for task in (self._newest_known, self._compacting) if task is not None]
+        self._newest_known = self._compacting = None
+        loop = asyncio.get_running_loop()
+        for pool in pools:
+            await loop.run_in_executor(None, pool.shutdown)
+        await asyncio.gather(*under_way, return_exceptions=True)
+        merging, self._merging = self._merging, None
+        if merging is not None:
+            merging.close()  # removes its .part file
+        await loop.run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        with translated(self._config.path):
+            self._database.close()
+
+    def _load_latest(self) -> None:
+        with translated(self._config.path):
+            self._database.load_latest()
+
+    async def _on(self, pool: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+        if pool is None:
+            raise Unavailable("the historian is not open")
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    async def _ready(self) -> None:
+        """Wait until the newest row of every tag is known, which is soon after opening."""
+        if self._newest_known is None:
+            raise Unavailable("the historian is not open")
+        await asyncio.shield(self._newest_known)
+
+    async def _query(self, work: Callable[[], T]) -> T:
+        """Run a query on a thread of readers."""
+
+        def run() -> T:
+            with translated(self._config.path):
+                return work()
+
+        return await self._on(self._readers, run)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def held(self) -> int:
+        """The last journal offset whose samples are here; -1 when there is none: go on with the oldest there is."""
+        return self._database.position
+
+    async def write(self, offset: int, batch: Batch) -> None:
+        """Take the batch in a transaction of its own."""
+        await self.write_many([(offset, batch)])
+
+    async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
+        """Take the batches in transactions of up to 100,000 rows. Raises Rejected, Unavailable, Misconfigured."""
+        await self._ready()
+        self._raise_failure()
+        if await self._on(self._writer, lambda: self._database.write(entries)):
+            self._start_compacting()
+        while self._database.closed_generations > WAITING and self._compacting is not None:
+            await asyncio.wait([self._compacting])
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """Say what stopped compaction, so that the pipeline leaves and comes back."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _start_compacting(self) -> None:
+        if self._compacting is None or self._compacting.done():
+            self._compacting = asyncio.ensure_future(self._compact_closed())
+
+    async def _compact_closed(self) -> None:
+        try:
+            await self._on(self._background, self._compact_all)
+        except Unavailable as error:
+            self._failure = error
+        except Exception as error:  # noqa: BLE001  # handed to the next write, which raises it
+            self._failure = error
+
+    def _compact_all(self) -> None:
+        """Turn all closed generations into segments (background thread)."""
+        with translated(self._config.path):
+            while self._database.closed() is not None and not self._stopping.is_set():
+                compaction.driven(compaction.compact(self._database, self._window, self._since), self._proceed)
+
+    def _proceed(self) -> bool:
+        return not self._stopping.is_set()
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    async def maintain(self, now: int) -> None:
+        """Drop what is too old or too much, sort and compress what is complete. Raises Unavailable."""
+        await self._ready()
+        async with self._maintaining:
+            self._since = now - self._config.keep
+            if self._is_due(now):
+                await self._on(self._writer, self._database.turn)
+                self._opened = None
+            self._start_compacting()
+            if self._compacting is not None:
+                await asyncio.wait([self._compacting])
+            self._raise_failure()
+            await self._on(self._background, lambda: self._keep_up(now))
+
+    async def compact(self, now: int) -> None:
+        """Compress everything that is held, however little it is: for a bench, a test, a backup."""
+        await self._ready()
+        await self._on(self._writer, self._database.turn)
+        await self.maintain(now)
+        while self._merging is not None or self._due(now):
+            await self.maintain(now)
+
+    def _is_due(self, now: int) -> bool:
+        """Whether the generation that is being written should be closed for its age."""
+        rows = self._database.hot_rows
+        if not rows:
+            self._opened = None
+            return False
+        if self._opened is None or self._opened > now:
+            self._opened = now
+        age = now - self._opened
+        return age >= VERY_OLD or (age >= OLD and rows >= WORTHWHILE)
+
+    def _due(self, now: int) -> list[Stored]:
+        return compaction.due(self._database.stored, self._window, now)
+
+    def _keep_up(self, now: int) -> None:
+        """Background thread."""
+        with translated(self._config.path):
+            while self._unreadable:
+                _, (line, error) = self._unreadable.popitem()
+                if line in self._database.stored:
+                    self._drop_merge()
+                    self._database.quarantine(line, error)
+            self._expire()
+            deadline = time.monotonic() + STEP
+            while self._merging is not None or self._due(now):
+                if self._merging is None:
+                    self._merging = compaction.merge(self._database, self._due(now), self._since)
+                try:
+                    finished = compaction.driven(
+                        self._merging, lambda: not self._stopping.is_set() and time.monotonic() < deadline
+                    )
+                except Damaged as error:
+                    self._merging = None
+                    self._find_unreadable(error)
+                    return
+                except BaseException:
+                    self._merging = None
+                    raise
+                if not finished:
+                    return
+                self._merging = None
+
+    def _expire(self) -> None:
+        room = None
+        if self._config.keep_size is not None:
+            room = max(0, self._config.keep_size - self._database.file_size())
+        gone = compaction.expired(self._database.stored, self._since, room)
+        if gone:
+            self._drop_merge()
+            self._database.replace(gone, [])
+            _log.info("The historian dropped its oldest rows", rows=sum(line.rows for line in gone))
+
+    def _drop_merge(self) -> None:
+        """Give up an unfinished merge: its inputs are about to change."""
+        merging, self._merging = self._merging, None
+        if merging is not None:
+            merging.close()
+
+    def _find_unreadable(self, error: Exception) -> None:
+        """Note the segments that cannot be read; the next ``maintain`` moves them aside."""
+        for line in self._database.stored:
+            try:
+                line.segment.tags()
+                line.segment.names()
+                line.segment.entries()
+            except (Damaged, OSError) as reason:
+                self._note_unreadable(line, reason)
+        if not self._unreadable:
+            raise error
+
+    def _note_unreadable(self, line: Stored, error: Exception) -> None:
+        self._unreadable[line.segment.name] = (line, error)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    async def latest(self, tags: Sequence[str] | None = None) -> list[Sample]:
+        """The newest sample of each tag; a tag's newest outlives ``keep``, so that a silent tag stays known."""
+        await self._ready()
+        return await self._query(lambda: self._latest(tags))
+
+    def _latest(self, tags: Sequence[str] | None) -> list[Sample]:
+        known = self._database.tags
+        chosen = sorted(known) if tags is None else [tag for tag in dict.fromkeys(tags) if tag in known]
+        return self._database.latest.samples([(known[tag], tag) for tag in chosen])
+
+    async def tags(self) -> list[str]:
+        """Every tag that has a sample, sorted."""
+        await self._ready()
+        return [sample.tag for sample in await self._query(lambda: self._latest(None))]
+
+    async def history(self, tag: str, start: int, end: int, limit: int = 100_000) -> Series:
+        """The raw samples of a tag. Raises ValueError for a limit below 1."""
+        if limit < 1:
+            raise ValueError("the limit is at least 1")
+        return await self._query(lambda: self._history(tag, start, end, limit))
+
+    def _history(self, tag: str, start: int, end: int, limit: int) -> Series:
+        rows = self._read(tag, start, end, limit)
+        kept = rows.take(slice(0, limit))
+        return Series(tag, _longs(kept.time), kept.values(), array("H", kept.quality.tolist()), len(rows) > limit)
+
+    async def records(self, tag: str, start: int, end: int, limit: int = 100_000) -> list[tuple[int, Sample]]:
+        """The raw samples with all that is stored of them, each with the offset of its journal entry."""
+        return await self._query(lambda: self._records(tag, start, end, limit))
+
+    def _records(self, tag: str, start: int, end: int, limit: int) -> list[tuple[int, Sample]]:
+        rows = self._read(tag, start, end, limit).take(slice(0, limit))
+        columns = (rows.time.tolist(), rows.values(), rows.quality.tolist(), rows.status.tolist(), rows.server.tolist())
+        return [
+            (offset, Sample(tag, *fields))
+            for offset, *fields in zip(rows.entry.tolist(), *columns, strict=True)
+        ]  # fmt: skip
+
+    def _read(self, tag: str, start: int, end: int, limit: int) -> Rows:
+        number = self._database.tags.get(tag)
+        if number is None or start >= end:
+            return Rows.empty()
+        with self._database.snapshot() as snapshot:
+            return Reader(snapshot, number, self._note_unreadable).rows(_bounded(start), _bounded(end), limit)
+
+    async def aggregate(
+        self, tag: str, start: int, end: int, every: int, function: Aggregate, timezone: str = "UTC"
+    ) -> Series:
+        """One value per bucket, labelled with the bucket's begin; a bucket cut by start or end counts what is inside.
+
+        Raises ValueError.
+        """
+        if function not in AGGREGATES:
+            raise ValueError(f"{function!r} is no aggregate; one of {', '.join(AGGREGATES)}")
+        return await self._query(lambda: self._aggregate(tag, start, end, edges(start, end, every, timezone), function))
+
+    def _aggregate(self, tag: str, start: int, end: int, borders: Int64, function: Aggregate) -> Series:
+        number = self._database.tags.get(tag)
+        times, values, qualities = array("q"), list[Value](), array("H")
+        if number is None or len(borders) < 2:  # noqa: PLR2004  # a bucket has two borders
+            return Series(tag, times, values, qualities)
+        if function == "interpolated":
+            start = int(borders[0])
+        with self._database.snapshot() as snapshot:
+            reader = Reader(snapshot, number, self._note_unreadable)
+            for some in _spans(reader, borders):
+                low, high = max(start, int(some[0])), min(end, int(some[-1]))
+                around = self._around(reader, number, (low, high), function)
+                found = summed_up(function, reader.rows(low, high), some, low, high, around)
+                times.extend(found[0].tolist())
+                values += found[1]
+                qualities.extend(found[2])
+        return Series(tag, times, values, qualities)
+
+    def _around(self, reader: Reader, tag: int, span: tuple[int, int], function: Aggregate) -> Around:
+        """What stands around an interval, as far as the function looks at it."""
+        none = Rows.empty()
+        if function not in ("count", "twa", "interpolated"):
+            return Around(none, none, none)
+        low, high = span
+        before = reader.before(low, only_numeric=False)
+        if not len(before):
+            newest = self._database.latest.row(tag)
+            before = newest if len(newest) and int(newest.time[0]) < low else none
+        if function != "interpolated":
+            return Around(before, none, none)
+        return Around(before, reader.before(low, only_numeric=True), reader.after(high))
+
+    async def size(self) -> Size:
+        """Rows, bytes on disk and the oldest time."""
+        return await self._query(self._size)
+
+    def _size(self) -> Size:
+        with self._database.snapshot() as snapshot:
+            rows, oldest = snapshot.hot_totals()
+            stored = snapshot.stored
+        times = [line.first for line in stored if line.rows] + ([] if oldest is None else [oldest])
+        return Size(
+            rows + sum(line.rows for line in stored),
+            self._database.file_size() + sum(line.size for line in stored),
+            min(times, default=None),
+        )
+
+
+def _longs(numbers: Int64) -> "array[int]":
+    result = array("q")
+    result.frombytes(np.ascontiguousarray(numbers).tobytes())
+    return result
+
+
+def _bounded(time: int) -> int:
+    """A time that fits 64 bits."""
+    return min(max(time, -(2**63)), 2**63 - 1)
+
+
+def _spans(reader: Reader, borders: Int64) -> Iterator[Int64]:
+    """The buckets in runs that each need a bounded number of rows; runs share the border between them."""
+    first, last = int(borders[0]), int(borders[-1])
+    parts = max(1, -(-reader.count(first, last) // HELD_ROWS))
+    cuts = np.unique(np.linspace(0, len(borders) - 1, min(parts, len(borders) - 1) + 1).astype(np.int64)).tolist()
+    for low, high in pairwise(cuts):
+        yield borders[low : high + 1]
