@@ -62,10 +62,15 @@ class SqliteReader:
         dead: Sequence[tuple[int, str, Batch]] = (),
     ) -> Awaitable[None]:
         """One transaction for everything that is done up to ``offset``."""
-        if state is not None:
-            self.state = state
-        self.position = max(self.position, offset)
-        return self._journal.commit(self.name, offset, tallies, state, output, dead)
+        under_way = self._journal.commit(self.name, offset, tallies, state, output, dead)
+
+        def committed(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self.position = max(self.position, offset)
+                self.state = self.state if state is None else state
+
+        under_way.add_done_callback(committed)  # runs before whoever awaits it
+        return under_way
 
     def lag(self) -> tuple[int, int]:
         """Entries not committed yet, and the time of reception of the oldest of them (0: not known)."""
@@ -175,7 +180,7 @@ class SqliteJournal:
         state: bytes | None,
         output: Batch | None,
         dead: Sequence[tuple[int, str, Batch]],
-    ) -> Awaitable[None]:
+    ) -> "asyncio.Future[None]":
         """For ``SqliteReader``: one transaction for position, state, output, tallies and dead letters."""
         writer = self._writer
 
