@@ -186,6 +186,7 @@ async def test_a_sink_with_its_own_position_is_not_given_twice(bench: Bench) -> 
     async with bench.running() as pipeline:
         bench.machine.give(1.0)
         await until(lambda: bench.store.values == [1.0], "the first")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
         reader = await pipeline._journal.reader("shelf")
         position = reader.position
         await pipeline.pause("shelf")
