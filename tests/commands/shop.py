@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from shopfloor.commands import Audit, Commands
-from shopfloor.plant import Allow
-from shopfloor.plant import Commands as CommandsConfig
+from shopfloor.plant import Allow, Commands as CommandsConfig
 from shopfloor.samples import Command, Outcome, Value
 
 SECOND = 10**9

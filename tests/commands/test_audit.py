@@ -7,8 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from shopfloor.commands import Audit, Entry, Record, audit_path, from_json, to_json, verify
 from shopfloor.plant import Plant

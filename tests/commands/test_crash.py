@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from shopfloor.commands import Audit, Commands, verify
-from shopfloor.plant import Allow
-from shopfloor.plant import Commands as CommandsConfig
+from shopfloor.plant import Allow, Commands as CommandsConfig
 from shopfloor.samples import Command, Outcome
 
 CHILD = textwrap.dedent("""

@@ -7,8 +7,7 @@ import math
 import pytest
 
 from shopfloor.commands import Audit, Commands, Refused, verify
-from shopfloor.plant import Allow
-from shopfloor.plant import Commands as CommandsConfig
+from shopfloor.plant import Allow, Commands as CommandsConfig
 from shopfloor.samples import Command, Misconfigured, Outcome, Rejected, Sample, Unavailable, Value
 from tests.commands.shop import Shop
 

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
-from typing import Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from shopfloor.commands.audit import Audit, Entry, Event, Pending, Record, Verification, recorded
 from shopfloor.commands.clock import Clock, SystemClock
@@ -98,7 +98,7 @@ class Commands:
         permission = self._allowed.get(tag)
         return None if permission is None else self._with_holder(permission)
 
-    async def send(  # noqa: PLR0913  # who, what and how long are one call
+    async def send(  # who, what and how long are one call
         self,
         tag: str,
         value: Value,
@@ -124,11 +124,14 @@ class Commands:
             await self._record_refusal(entry, refusal)
             raise
 
-    async def press(self, tag: str, press_id: str, *, issued_by: str, role: Role, session: str = "") -> Outcome:
-        """Press a momentary tag and hold it for one lease; returns what became of the true.
+    def press(
+        self, tag: str, press_id: str, *, issued_by: str, role: Role, session: str = ""
+    ) -> Coroutine[Any, Any, Outcome]:
+        """Press a momentary tag and hold it for one lease; await what became of the true.
 
-        The same press id again, while it is held, answers the same. ``session`` tells windows of one
-        person apart. Raises Refused and Unavailable as ``send`` does.
+        The press begins with the call: it can be renewed and released before it is awaited. The same
+        press id again, while it is held, answers the same. ``session`` tells windows of one person
+        apart. Awaiting raises Refused and Unavailable as ``send`` does.
         """
         entry = Entry("press", issued_by, role, tag, True, press_id)  # the value that is written
         try:
@@ -138,10 +141,9 @@ class Commands:
                 press = self._begin(press_id, issued_by, role, session, permission)
             elif (press.who, press.session, press.permission.tag) != (issued_by, session, tag):
                 raise _used(press_id)
-            return await asyncio.shield(press.pressed)
         except Refused as refusal:
-            await self._record_refusal(entry, refusal)
-            raise
+            return self._refuse(entry, refusal)
+        return self._pressed(entry, press)
 
     def renew(self, press_id: str, sequence: int) -> bool:
         """Lengthen a press by one lease from now; False when it is over. ``sequence`` must grow."""
@@ -298,6 +300,16 @@ class Commands:
                     del self._holders[tag]
 
         task.add_done_callback(forget)
+
+    async def _pressed(self, entry: Entry, press: Press) -> Outcome:
+        try:
+            return await asyncio.shield(press.pressed)
+        except Refused as refusal:
+            return await self._refuse(entry, refusal)
+
+    async def _refuse(self, entry: Entry, refusal: Refused) -> NoReturn:
+        await self._record_refusal(entry, refusal)
+        raise refusal
 
     async def _record_refusal(self, entry: Entry, refusal: Refused) -> None:
         detail = f"{refusal.reason}: {refusal}"

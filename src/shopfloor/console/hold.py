@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -91,17 +92,19 @@ class Hold:
             raise ValueError(f"the press {message.press} is under way; a press needs a new id")
         if len(self._presses) >= AT_ONCE:
             raise ValueError(f"one page presses at most {AT_ONCE} buttons at once")
-        task = asyncio.create_task(self._follow(message), name=f"hold {message.tag}")
+        person = self._person
+        # It begins with this call, so that a release right behind it finds it.
+        pressing = self._commands.press(
+            message.tag, message.press, issued_by=person.name, role=person.role, session=self._session
+        )
+        task = asyncio.create_task(self._follow(message, pressing), name=f"hold {message.tag}")
         self._presses[message.press] = task
         task.add_done_callback(lambda _: self._presses.pop(message.press, None))
 
-    async def _follow(self, message: _Message) -> None:
-        """Press, tell the outcome, wait for the end, tell that."""
-        person = self._person
+    async def _follow(self, message: _Message, pressing: Awaitable[Outcome]) -> None:
+        """Tell what became of the press, wait for its end, tell that."""
         try:
-            outcome = await self._commands.press(
-                message.tag, message.press, issued_by=person.name, role=person.role, session=self._session
-            )
+            outcome = await pressing
         except Refused as refusal:
             await self._say(_refused(message, REFUSALS[refusal.reason], refusal.title, str(refusal), refusal.held_by))
             return

@@ -235,6 +235,7 @@ class LiveResponse(Response):
             abort = scope.get("state", {}).get("abort")
             if abort is not None:
                 abort()
+                await _disconnected(receive)
 
     async def _send(self, viewer: Viewer, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
