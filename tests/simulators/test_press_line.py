@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from shopfloor.simulators.press_line import IDEAL_CYCLE, NOMINAL, Fault, Press, Readings, State
 
