@@ -16,7 +16,7 @@ WEB_SOURCES := $(shell find web -name node_modules -prune -o -type f -print 2>/d
 PEERS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/peers/*/package-lock.json))
 PYTHON_FILES := src tests tools
 
-.PHONY: help demo test check bench web docs clean lint types pyright floors fresh-docs web-check install
+.PHONY: help demo test check bench web docs lock clean lint types pyright floors fresh-docs web-check install
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -38,6 +38,10 @@ web: $(APP) ## Build the console's web app
 
 docs: .venv/.test ## Write the generated pages anew
 	@$(BIN)/python tools/docs.py
+
+lock: .venv/.run ## Take the newest versions of all Python packages into tools/constraints.txt
+	@tools/venv.sh lock
+	@tools/venv.sh install web test check && touch .venv/.run .venv/.test .venv/.check
 
 clean: ## Take away everything that was built or installed, not what was recorded
 	@rm -rf .venv dist build $(dir $(APP)) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -71,7 +75,7 @@ web-check: $(WEB_MODULES)
 	@tools/venv.sh create
 
 # The groups add to what is installed; a changed pyproject.toml installs anew what changed.
-.venv/.run: pyproject.toml | .venv/bin/python
+.venv/.run: pyproject.toml tools/constraints.txt | .venv/bin/python
 	@tools/venv.sh install web && touch $@
 
 .venv/.test: .venv/.run

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs into it: `tools/venv.sh create`, `tools/venv.sh install [GROUP…]` (groups of pyproject.toml).
+# Makes .venv and installs into it: `tools/venv.sh create`, `tools/venv.sh install [GROUP…]` (groups of pyproject.toml),
+# in the versions of tools/constraints.txt, which passed together; `tools/venv.sh lock` takes the newest ones into it.
 # One at a time in a checkout; uv (from PyPI) does the installing, pip where uv cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -50,7 +51,7 @@ create() {
 }
 
 install() {
-    local options=() group
+    local options=(-c tools/constraints.txt) group
     for group in "$@"; do options+=(--group "$group"); done
     [ -x .venv/bin/uv ] || .venv/bin/python -m pip install -q uv || true
     if [ -x .venv/bin/uv ] && .venv/bin/uv pip install -q --python .venv/bin/python -e . "${options[@]}"; then
@@ -59,6 +60,12 @@ install() {
     say "uv could not install; trying pip, which takes longer"
     .venv/bin/python -m pip install -q "pip>=25.1" # the first that knows dependency groups
     .venv/bin/python -m pip install -q -e . "${options[@]}"
+}
+
+lock() {
+    [ -x .venv/bin/uv ] || .venv/bin/python -m pip install -q uv
+    .venv/bin/uv pip compile -q --universal --upgrade --python-version 3.11 --no-header --no-annotate \
+        --group web --group test --group check pyproject.toml -o tools/constraints.txt
 }
 
 "$@"
