@@ -93,7 +93,8 @@ def cli_page() -> str:
 
 def helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """The help of a command and of everything below it, by full name."""
-    context = click.Context(command, parent, info_name=name.rpartition(" ")[2], terminal_width=100)
+    settings = {"terminal_width": 100, **command.context_settings}
+    context = click.Context(command, parent, info_name=name.rpartition(" ")[2], **settings)
     yield name, command.get_help(context)
     if isinstance(command, click.Group):
         for verb in command.list_commands(context):

@@ -173,6 +173,14 @@ def test_a_size_without_its_unit_is_refused_with_the_units(text: object) -> None
         parse_size(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["0 B", "999 B", "1 kB", "1.5 kB", "20 GB", "5.5 TB", "512 MiB", "4 GiB", "536.9 MB", "1.0 MB"]
+)
+def test_a_size_is_shown_in_the_unit_that_makes_it_short(text: str) -> None:
+    size = {"536.9 MB": 536_870_913, "1.0 MB": 1_000_001}.get(text) or parse_size(text)
+    assert format_size(size) == text
+
+
 @pytest.mark.parametrize("parse", [parse_duration, parse_size])
 def test_more_than_64_bits_hold_is_refused(parse: type) -> None:
     unit = "w" if parse is parse_duration else "TB"

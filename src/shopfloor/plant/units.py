@@ -19,6 +19,8 @@ SIZE_UNITS: Final = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
     "TiB": 2**40,
 }  # fmt: skip
+_DECIMAL: Final = ("TB", "GB", "MB", "kB")
+_SHOWN: Final = (*_DECIMAL, "TiB", "GiB", "MiB", "KiB")
 _QUANTITY: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,12})?)\s*([A-Za-z]+)\s*", re.ASCII)
 _MOST: Final = 2**63 - 1
 """The largest duration and size: what 64 bits hold, 292 years in nanoseconds."""
@@ -77,11 +79,14 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def format_size(size: int) -> str:
-    """Bytes in the largest decimal unit that divides them, else in one with a decimal."""
-    for unit in ("TB", "GB", "MB", "kB"):
-        if size >= SIZE_UNITS[unit]:
-            number = size / SIZE_UNITS[unit]
-            return f"{number:.0f} {unit}" if number == int(number) else f"{number:.1f} {unit}"
+    """Bytes in the largest unit in which they are short and exact, else in a decimal unit, rounded."""
+    fitting = [(size / SIZE_UNITS[unit], unit) for unit in _SHOWN if size >= SIZE_UNITS[unit]]
+    for number, unit in fitting:
+        if number == round(number, 1 if unit in _DECIMAL else 0):
+            return f"{number:.1f}".removesuffix(".0") + f" {unit}"
+    for number, unit in fitting:
+        if unit in _DECIMAL:
+            return f"{number:.1f} {unit}"
     return f"{size} B"
 
 
