@@ -45,7 +45,9 @@ async def test_every_tag_is_there_with_its_type_and_unit() -> None:
     async with PressServer(endpoint(), Press(running=True)) as server, Client(server.endpoint) as client:
         for name, tag in TAGS.items():
             value = await node(client, name).read_data_value()
+            assert value.Value is not None
             assert value.Value.VariantType == tag.kind
+            assert value.StatusCode is not None
             assert value.StatusCode.is_good()
             assert value.SourceTimestamp is not None
         assert (await node(client, "PV").get_path(as_string=True))[-3:] == ["2:Channel1", "2:Device1", "2:PV"]
@@ -55,11 +57,16 @@ async def test_every_tag_is_there_with_its_type_and_unit() -> None:
 
 async def test_values_move_and_the_source_says_when() -> None:
     async with at_work(Press(running=True)) as server, Client(server.endpoint) as client:
-        first = await node(client, "PV").read_data_value()
+
+        async def read() -> tuple[object, object]:
+            found = await node(client, "PV").read_data_value()
+            assert found.Value is not None
+            return found.Value.Value, found.SourceTimestamp
+
+        first = await read()
 
         async def moved() -> bool:
-            now = await node(client, "PV").read_data_value()
-            return bool(now.Value.Value != first.Value.Value and now.SourceTimestamp > first.SourceTimestamp)
+            return all(now != then for now, then in zip(await read(), first, strict=True))
 
         await until(moved, "the pressure moves")
 

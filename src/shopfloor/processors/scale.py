@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -45,6 +46,7 @@ class Scaling(Strict):
 class ScaleConfig(ProcessorConfig):
     """Turns raw values into engineering units, one new tag for each that it reads."""
 
+    type: Literal["scale"] = "scale"
     tags: list[Scaling] = Field(min_length=1, description="The tags, one entry each.")
 
     def build(self) -> "ScaleProcessor":

@@ -56,6 +56,7 @@ def _template(text: str) -> str:
 class MqttConfig(MqttConnection, SinkConfig):
     """Publishes samples as JSON to an MQTT broker, 3.1.1 or 5."""
 
+    type: Literal["mqtt"] = "mqtt"
     layout: Literal["tag", "machine"] = Field(
         default="tag",
         description="`tag`: a message a sample. `machine`: a message with everything of a machine that changed.",
