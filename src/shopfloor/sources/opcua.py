@@ -22,6 +22,7 @@ import msgspec
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import nodeid_to_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -60,6 +61,7 @@ def node_id(text: str) -> ua.NodeId:
     """The node id that a plant file writes as ``ns=2;s=PV``; raises ValueError with an example."""
     try:
         node = ua.NodeId.from_string(text)
+        nodeid_to_binary(node)
     except Exception as error:
         msg = f"{text!r} is no OPC UA node id; write it like ns=2;s=Channel1.Device1.PV or ns=3;i=1001"
         raise ValueError(msg) from error

@@ -9,7 +9,7 @@
 //   path      the endpoint's path
 //
 // The control port takes one JSON object a line and answers with one: {"set": "PV", "value": 1.5},
-// {"get": "PV"}, {"burst": "PV", "values": […]}, {"remove": "PV"}, {"create": "PV", "type": "Double", "value": 0},
+// {"get": "PV"}, {"kick": true} (ends every session and subscription), {"burst": "PV", "values": […]}, {"remove": "PV"}, {"create": "PV", "type": "Double", "value": 0},
 // {"run": 100, "from": 0, "to": 1000} changes Bench variables every 100 ms, {"run": 0} stops that.
 "use strict";
 const fs = require("node:fs");
@@ -112,9 +112,20 @@ async function main() {
   let timer = null;
   let round = 0;
   const commands = {
-    set: ({ set, value, type, status }) => {
+    set: ({ set, value, type, status, time }) => {
       const known = variables.get(set);
-      known.variable.setValueFromSource(variantOf(type || known.type, value), StatusCodes[status || "Good"]);
+      const moment = time ? new Date(time) : undefined;
+      known.variable.setValueFromSource(variantOf(type || known.type, value), StatusCodes[status || "Good"], moment);
+      return {};
+    },
+    kick: () => {
+      for (const session of Object.values(server.engine._sessions)) {
+        server.engine.closeSession(session.authenticationToken, true, "Timeout");
+      }
+      const orphans = server.engine._orphanPublishEngine;
+      for (const orphan of Object.values(orphans ? orphans._subscriptions : {})) {
+        server.engine.deleteOrphanSubscription(orphan);
+      }
       return {};
     },
     get: ({ get }) => {
@@ -167,7 +178,7 @@ async function main() {
           const name = Object.keys(commands).find((key) => key in request);
           answer = commands[name](request);
         } catch (error) {
-          answer = { error: String(error) };
+          answer = { error: String(error.stack || error) };
         }
         socket.write(`${JSON.stringify(answer)}\n`);
       }
