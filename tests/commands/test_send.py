@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from shopfloor.commands import Audit, Commands, Refused, verify
-from shopfloor.plant import Allow, Commands as CommandsConfig
+from shopfloor.commands import Refused, verify
 from shopfloor.samples import Command, Misconfigured, Outcome, Rejected, Sample, Unavailable, Value
 from tests.commands.shop import Shop
 
@@ -268,12 +267,6 @@ async def test_an_issued_command_without_outcome_is_unknown_after_a_crash_and_ne
 async def test_commands_are_refused_while_stopping(shop: Shop) -> None:
     shop.commands._closed = True
     assert (await refused(shop)).reason == "closed"
-
-
-def test_an_unknown_role_in_the_plant_file_says_which_and_what_to_write(shop: Shop) -> None:
-    config = CommandsConfig(allow=[Allow(tag="a", role="boss")])
-    with pytest.raises(Misconfigured, match=r"allow\[0\].role: 'boss' is no role; write one of viewer, operator"):
-        Commands(config, Audit(shop.path, shop.clock.now), shop.machine.execute)
 
 
 async def test_who_paused_a_component_is_recorded(shop: Shop) -> None:

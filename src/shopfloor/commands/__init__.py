@@ -10,7 +10,7 @@ from shopfloor.commands.exact import JsonValue, from_json, to_json
 from shopfloor.commands.permission import Permission
 from shopfloor.commands.press import Release
 from shopfloor.commands.refusal import Reason, Refused
-from shopfloor.commands.roles import ROLES, Role, role_of
+from shopfloor.commands.roles import ROLES, Role
 
 __all__ = [
     "ROLES",
@@ -30,7 +30,6 @@ __all__ = [
     "Verification",
     "audit_path",
     "from_json",
-    "role_of",
     "to_json",
     "verify",
 ]

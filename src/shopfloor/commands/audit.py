@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -173,7 +173,7 @@ class Audit:
         return asyncio.get_running_loop().run_in_executor(self._writer, lambda: work(*args, **kwargs))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Generator[sqlite3.Connection]:
         if self._db is None:
             raise Unavailable("the audit record is closed")
         try:
@@ -191,7 +191,7 @@ class Audit:
             ) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Generator[sqlite3.Connection]:
         if self._db is None:
             raise Unavailable("the audit record is closed")
         try:

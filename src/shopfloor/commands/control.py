@@ -51,7 +51,7 @@ class Commands:
         """``execute`` finds the source; ``current`` (``Live.get``) gives a tag's newest sample, to check kinds.
 
         ``execute`` must answer ``done`` False where no source has the tag or it is not connected; any
-        error but Misconfigured and Rejected counts as *unknown*. Raises Misconfigured for an unknown role.
+        error but Misconfigured and Rejected counts as *unknown*.
         """
         self._allowed = permissions(config)
         self._audit = audit

@@ -8,7 +8,7 @@ import base64
 import binascii
 import math
 import re
-from typing import Final
+from typing import Final, cast
 
 from shopfloor.samples import INT_MAX, INT_MIN, Value
 
@@ -45,10 +45,10 @@ def to_json(value: Value, cut: int | None = None) -> JsonValue:
 def from_json(value: object) -> Value:
     """The value that ``to_json`` would give this for. Raises ValueError that says what is wrong."""
     if isinstance(value, dict):
-        if len(value) != 1:
+        pairs = list(cast("dict[object, object]", value).items())
+        if len(pairs) != 1:
             raise ValueError('an object as value has exactly one key: "int", "float" or "bytes"')
-        ((kind, text),) = value.items()
-        return _tagged(kind, text)
+        return _tagged(*pairs[0])
     if isinstance(value, int) and not isinstance(value, bool):
         return _bounded(value)
     if value is None or isinstance(value, bool | float | str):

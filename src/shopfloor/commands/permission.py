@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from shopfloor.commands.refusal import Refused
-from shopfloor.commands.roles import Role, role_of, suffices
+from shopfloor.commands.roles import Role, suffices
 from shopfloor.plant import Commands as CommandsConfig
 from shopfloor.samples import INT_MAX, INT_MIN, Sample, Value
 
@@ -59,17 +59,17 @@ class Permission(msgspec.Struct, frozen=True):
 
 
 def permissions(config: CommandsConfig) -> Mapping[str, Permission]:
-    """The entries by tag. Raises Misconfigured for a role that does not exist."""
+    """The entries by tag."""
     return {
         allow.tag: Permission(
             allow.tag,
-            role_of(allow.role, f"commands.allow[{i}].role"),
+            allow.role,
             allow.range,
             allow.momentary,
             allow.lease,
             allow.expires,
         )
-        for i, allow in enumerate(config.allow)
+        for allow in config.allow
     }
 
 

@@ -52,8 +52,10 @@ async def serve(pipeline: Runtime, listen: str, ready: asyncio.Event | None = No
 
     ``ready`` is set once it answers. Raises Misconfigured when it cannot listen there.
     """
-    listening = _bound(*_address(listen))
-    app = create_app(pipeline, hosts=[_address(listen)[0]])
+    host, port = _address(listen)
+    listening = _bound(host, port)
+    configured = pipeline.plant.console
+    app = create_app(pipeline, hosts=[host, *(configured.hosts if configured else ())])
     config = uvicorn.Config(
         app,
         http=_Protocol,

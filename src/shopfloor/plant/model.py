@@ -155,7 +155,9 @@ class Allow(Strict):
     """One permission to write."""
 
     tag: TagName = Field(description="The tag that may be written.")
-    role: Name = Field(default="operator", description="Who may: the least role that is needed.")
+    role: Literal["viewer", "operator", "engineer", "admin"] = Field(
+        default="operator", description="Who may: the least role that is needed."
+    )
     range: tuple[float, float] | None = Field(default=None, description="Lowest and highest value, both included.")
     momentary: bool = Field(
         default=False, description="True for a button: it is written true on press, false on release."
@@ -198,6 +200,11 @@ class ConsoleConfig(Strict):
         str, Form(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", "`host:port`, like 127.0.0.1:8080"), AfterValidator(_port)
     ] = Field(
         default="127.0.0.1:8080", description="`host:port`. Other hosts than this one reach it only if you say so."
+    )
+    hosts: list[str] = Field(
+        default=[],
+        description="Further names under which browsers reach it, such as a reverse proxy's `plant.example.com`. "
+        "Addresses, `localhost` and this computer's own names always work.",
     )
 
 
