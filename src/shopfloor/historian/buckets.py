@@ -69,7 +69,8 @@ def _days(start: int, end: int, days: int, zone: ZoneInfo) -> Int64:
     first = _local_day(start, zone)
     first -= (first - _MONDAY) % days
     last = _local_day(end, zone) + days + 1
-    return np.array([midnight(day, zone) for day in range(first, last + days, days)], np.int64)
+    # a date that a country skipped (Samoa, 30 December 2011) begins and ends at the same instant
+    return np.unique(np.array([midnight(day, zone) for day in range(first, last + days, days)], np.int64))
 
 
 def _within_days(start: int, end: int, every: int, zone: ZoneInfo) -> Int64:

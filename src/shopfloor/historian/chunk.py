@@ -149,7 +149,7 @@ def _packed(numbers: NDArray[Any]) -> Column:
         first = int(numbers[0])
         if bool((numbers == first).all()):
             return first
-    packed = bytes(_pcodec.simple_compress(np.ascontiguousarray(numbers), _CONFIG))
+    packed = bytes(_pcodec.simple_compress(np.require(numbers, requirements=("C", "A")), _CONFIG))
     return _PCO + packed if len(packed) < numbers.nbytes else _RAW + numbers.tobytes()
 
 
@@ -157,7 +157,7 @@ def _unpacked(column: Column, dtype: type[Any], size: int) -> NDArray[Any]:
     if isinstance(column, int):
         return np.full(size, column, dtype)
     numbers: NDArray[Any] | None = (
-        np.frombuffer(column, dtype, offset=1) if column[:1] == _RAW else _pcodec.simple_decompress(column[1:])
+        np.frombuffer(column[1:], dtype) if column[:1] == _RAW else _pcodec.simple_decompress(column[1:])
     )
     if numbers is None or len(numbers) != size or numbers.dtype != dtype:
         raise Damaged("a column has another length or type than its chunk says")
