@@ -11,6 +11,12 @@ QUIET: Final = ("asyncua", "gmqtt", "amqtt", "transitions", "uvicorn", "asyncio"
 """Libraries whose own words are only wanted when they are desperate: the pipeline says it better, and once."""
 
 
+def _in_order(_logger: object, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """What every line has first, so that people find it."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "logger", "message") if key in event}
+    return {**first, **event}
+
+
 def configure(level: str = "info") -> None:
     """Send structlog's and the standard library's records to stderr in one form.
 
@@ -35,6 +41,7 @@ def configure(level: str = "info") -> None:
         else [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message"),
+            _in_order,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     )

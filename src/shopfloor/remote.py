@@ -55,8 +55,8 @@ def send(url: str, tag: str, value: str) -> int:
         raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
     _demand(answer)
     outcome = answer.json()
-    words = {True: "written", False: "NOT written", None: "UNKNOWN, look at the machine"}
-    click.echo(f"{tag}: {words[outcome['done']]}: {outcome['detail']}")
+    words = {True: "", False: "NOT written: ", None: "UNKNOWN, look at the machine: "}
+    click.echo(f"{tag} = {value}: {words[outcome['done']]}{outcome['detail']}")
     return 0 if outcome["done"] else 1
 
 

@@ -66,9 +66,11 @@ async def probe(loaded: Plant) -> int:
 
 def ledger(rows: Sequence[LedgerRow]) -> str:
     """The balance of every source → reader pair, then each loss with reason and interval."""
-    pairs = balances(rows)
-    head = ("source", "reader", "received", "= delivered", *(f"+ {o}" for o in _OUTCOMES[1:]), "balance")
-    shown = [_pair(pair) for pair in pairs if not pair.source.startswith("$") or pair.missing]
+    pairs = [pair for pair in balances(rows) if not pair.source.startswith("$") or pair.missing]
+    always = ("delivered", "filtered", "waiting")
+    outcomes = [o for o in _OUTCOMES if o in always or any(pair.outcomes.get(o) for pair in pairs)]
+    head = ("source", "reader", "received", f"= {outcomes[0]}", *(f"+ {o}" for o in outcomes[1:]), "balance")
+    shown = [_pair(pair, outcomes) for pair in pairs]
     parts = [table(head, shown) if shown else "Nothing has been received yet."]
     losses = [
         f"{row.reader}: {row.samples:,} samples of {row.source} {row.outcome}: {row.reason} ({_interval(row)})"
@@ -84,9 +86,9 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
     return "\n".join(parts)
 
 
-def _pair(pair: Balance) -> tuple[object, ...]:
+def _pair(pair: Balance, outcomes: Sequence[str]) -> tuple[object, ...]:
     verdict = "balances" if not pair.missing else f"{pair.missing:+,} UNACCOUNTED"
-    return pair.source, pair.reader, pair.owed, *(pair.outcomes.get(o, 0) for o in _OUTCOMES), verdict
+    return pair.source, pair.reader, pair.owed, *(pair.outcomes.get(o, 0) for o in outcomes), verdict
 
 
 def _interval(row: LedgerRow) -> str:

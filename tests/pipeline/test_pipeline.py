@@ -274,9 +274,7 @@ async def test_stopping_says_what_hangs(bench: Bench, capsys: pytest.CaptureFixt
 
 
 async def test_commands_reach_the_source_that_has_the_tag(bench: Bench) -> None:
-    plant = bench.plant().model_copy(
-        update={"commands": Commands(allow=[Allow(tag="press-1/SP", range=(0, 80))])}
-    )
+    plant = bench.plant().model_copy(update={"commands": Commands(allow=[Allow(tag="press-1/SP", range=(0, 80))])})
     async with Pipeline(plant) as pipeline:
         await until(lambda: state(pipeline, "plc") == "running", "the source")
         outcome = await pipeline.commands.send("press-1/SP", 42.0, issued_by="test", role="operator")
@@ -292,7 +290,7 @@ async def test_commands_reach_the_source_that_has_the_tag(bench: Bench) -> None:
 async def test_late_samples_do_not_move_the_live_view_back(bench: Bench) -> None:
     async with bench.running() as pipeline:
         bench.machine.give(1.0)
-        bench.machine.given = -10**9
+        bench.machine.given = -(10**9)
         bench.machine.give(0.5)
         await until(lambda: bench.store.values == [1.0, 0.5], "both in the sink")
         assert (sample := pipeline.live.get("press-1/PV")) is not None

@@ -33,8 +33,9 @@ Result = TypeVar("Result")
 class SqliteReader:
     """A named reader of a SqliteJournal; see ``journal.base.Reader``."""
 
-    def __init__(self, journal: "SqliteJournal", name: str, position: int, state: bytes) -> None:
+    def __init__(self, journal: "SqliteJournal", name: str, position: int, state: bytes, *, new: bool) -> None:
         """Made by ``SqliteJournal.reader``."""
+        self.new = new
         self.name = name
         self.position = position
         self.state = state
@@ -162,8 +163,8 @@ class SqliteJournal:
         """The reader of this name; a new one starts at the oldest entry."""
         if name not in self._readers:
             writer = self._writer
-            position, state = await self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
-            self._readers.setdefault(name, SqliteReader(self, name, position, state))
+            position, state, new = await self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
+            self._readers.setdefault(name, SqliteReader(self, name, position, state, new=new))
         return self._readers[name]
 
     async def forget(self, name: str) -> bool:

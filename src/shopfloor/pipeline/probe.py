@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from shopfloor.plant import Plant
+from shopfloor.plant import Plant, SinkConfig, SourceConfig
 from shopfloor.samples import Misconfigured, Unavailable
 
 PATIENCE: Final = 15.0
@@ -24,7 +24,8 @@ class Probed(msgspec.Struct, frozen=True):
 
 async def probe(plant: Plant) -> AsyncIterator[Probed]:
     """Connect every source and sink, one after the other, and leave again."""
-    for config in (*plant.sources, *plant.sinks):
+    tried: list[SourceConfig | SinkConfig] = [*plant.sources, *plant.sinks]
+    for config in tried:
         try:
             async with asyncio.timeout(PATIENCE), config.build():
                 pass

@@ -60,7 +60,7 @@ class SinkRunner(Runner):
         if held is None:
             reader.rewind()
             return 0
-        if held < reader.position:
+        if held < reader.position and not reader.new:
             logger.warning(
                 f"{self.name} holds less than it once confirmed; the journal delivers again what it still has",
                 component=self.name,
