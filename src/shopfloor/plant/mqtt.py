@@ -37,7 +37,8 @@ class MqttConnection(Strict):
     """How to reach a broker: inherit it beside SinkConfig or SourceConfig."""
 
     servers: Annotated[
-        list[Annotated[str, AfterValidator(_address)]], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
+        list[Annotated[str, AfterValidator(_address)]],
+        BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
     ] = Field(
         min_length=1,
         description="The broker's address, `mqtt://host:1883` or `mqtts://host:8883` for TLS; "
@@ -45,7 +46,7 @@ class MqttConnection(Strict):
     )  # fmt: skip
     version: Annotated[
         Literal["auto", "5", "3.1.1"],
-        BeforeValidator(_as_text, json_schema_input_type=Literal["auto", "5", "3.1.1", 5]),
+        BeforeValidator(_as_text, json_schema_input_type=Literal["auto", "5", "3.1.1"] | int),
     ] = Field(default="auto", description="The MQTT version; `auto` tries 5 first, then 3.1.1.")
     client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")] | None = Field(
         default=None, description="How the broker knows this client; by default a name made at each start."

@@ -367,6 +367,7 @@ class Publisher(asyncio.Protocol):
             self._packet(self._buffer[at], bytes(self._buffer[begin:end]))
             at = end
         del self._buffer[:at]
+        self._send_more()  # once for all acknowledgements that came together
 
     def pause_writing(self) -> None:
         """The network is slower than we are."""
@@ -405,7 +406,10 @@ class Publisher(asyncio.Protocol):
 
     def _packet(self, head: int, body: bytes) -> None:
         self._unanswered = False
-        match head & 0xF0:
+        kind = head & 0xF0
+        if not self._accepted.done() and kind != MQTTCommands.CONNACK:
+            kind = -1
+        match kind:
             case MQTTCommands.PUBACK:
                 self._acknowledged(int.from_bytes(body[:2], "big"), body[2] if len(body) > 2 else 0)  # noqa: PLR2004
             case MQTTCommands.CONNACK:
@@ -446,12 +450,6 @@ class Publisher(asyncio.Protocol):
         self._progress = self._loop.time()
         if reason >= REFUSED:
             flight.refused.append(Refusal(index, reason))
-        if flight.next < len(flight.messages):
-            # Refill by halves: a write per acknowledgement would be a system call per message.
-            if len(flight.waiting) <= flight.window // 2:
-                self._send_more()
-        elif not flight.waiting:
-            self._send_more()
 
     def _send_more(self) -> None:
         flight = self._flight
