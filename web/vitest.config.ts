@@ -5,5 +5,5 @@ export default defineConfig({
   plugins: [svelte()],
   // Without this Svelte's server build is taken, which mounts nothing.
   resolve: { conditions: ['browser'] },
-  test: { environment: 'jsdom', include: ['tests/**/*.test.ts'], restoreMocks: true },
+  test: { include: ['tests/**/*.test.ts'], restoreMocks: true },
 });

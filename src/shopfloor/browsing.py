@@ -1,5 +1,6 @@
 """Lists what a source offers, as lines that can be put into the plant file."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -22,7 +23,7 @@ async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> 
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        await asyncio.to_thread(output.write_text, text, encoding="utf-8")
         click.echo(f"{len(found)} tags written to {output}")
 
 

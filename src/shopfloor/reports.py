@@ -1,5 +1,6 @@
 """What the command line prints: tables in plain text, the same figures as JSON."""
 
+import asyncio
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def ledger_json(rows: Sequence[LedgerRow]) -> str:
 
 async def forget(path: Path, reader: str) -> None:
     """Take a reader out of a journal that no Shopfloor is using."""
-    if not path.exists():
+    if not await asyncio.to_thread(path.exists):
         raise Misconfigured(f"there is no journal {path}")
     journal = await SqliteJournal.open(path)
     try:

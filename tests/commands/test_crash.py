@@ -98,7 +98,7 @@ async def test_a_press_that_was_open_is_released_at_the_next_start(tmp_path: Pat
     async with after.commands:
         async with asyncio.timeout(10):
             await after.done.wait()
-            while await after.commands._audit.pending():  # noqa: ASYNC110  # the record has no event to wait for
+            while await after.commands._audit.pending():  # the record has no event to wait for
                 await asyncio.sleep(0)
         assert (await after.events())[-2:] == ["release", "done"]
     assert [(c.tag, c.value) for c in after.got] == [("Start", False)]

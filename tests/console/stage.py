@@ -1,6 +1,6 @@
 """A plant that acts, for the page tests: a press and an oven behind the real console, in a process of its own.
 
-``python -m tests.console.stage PORT FOLDER [SENSORS]``; SENSORS below zero is an empty plant. Commands, presses and the
+``python stage.py PORT FOLDER [SENSORS]``; SENSORS below zero is an empty plant. Commands, presses and the
 audit record are the real ones; machines, components and history are played, so that tests can say what they see.
 """
 
@@ -139,7 +139,9 @@ class Stage:
         self.live = Live()
         self.historian: Historian | None = None if empty else StageHistorian()
         self.started = time.time_ns() - 3 * 3600 * SECOND
-        self.states: dict[str, State] = {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
+        self.states: dict[str, State] = (
+            {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
+        )
         self.since = dict.fromkeys(self.states, self.started)
         self.received = 51_200
         self.setpoint = 40.0
@@ -176,7 +178,9 @@ class Stage:
         """Play the plant until cancelled."""
         if not self.states:
             await asyncio.Event().wait()
-        self.give({"press-1/Running": False, "press-1/SP": 40.0, "press-1/Good": self.good, "press-1/Message": "All well"})
+        self.give(
+            {"press-1/Running": False, "press-1/SP": 40.0, "press-1/Good": self.good, "press-1/Message": "All well"}
+        )
         self.give({"press-1/Start": False, "press-1/Stop": False}, age=7_200)
         self.give({info.tag: float(i) for i, info in enumerate(self.sensors)}, age=30)
         self.give({"oven-2/Temperature": 181.4}, Quality.SENSOR_FAILURE)

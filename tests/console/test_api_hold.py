@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from shopfloor.testing.faults import FaultProxy
 from tests.console.fakes import FakeRuntime
 
 START = "press-1/Start"
@@ -45,7 +46,7 @@ async def page(address: str, **options: Any) -> AsyncIterator[Page]:
 
 async def until_released(runtime: FakeRuntime, count: int = 2) -> list[object]:
     async with asyncio.timeout(10):
-        while len(runtime.writes) < count:  # noqa: ASYNC110  # the fake machine has no event
+        while len(runtime.writes) < count:  # the fake machine has no event
             await asyncio.sleep(0.005)
     return [value for _, value in runtime.writes]
 
@@ -203,3 +204,19 @@ async def test_no_other_path_gives_a_socket(address: str) -> None:
             async with connect(f"ws://{address}{path}"):
                 pass
         assert refused.value.response.status_code == 403
+
+
+async def test_a_cable_that_is_pulled_releases_at_the_end_of_the_lease(address: str, runtime: FakeRuntime) -> None:
+    host, _, port = address.partition(":")
+    async with FaultProxy(host, int(port)) as proxy:
+        async with asyncio.timeout(20), connect(f"ws://127.0.0.1:{proxy.port}/api/hold", compression=None) as socket:
+            hands = Page(socket)
+            await hands.press()
+            await hands.say("renew", seq=1)
+            assert (await hands.hear("renewed"))["seq"] == 1
+            proxy.black_hole()
+            assert await until_released(runtime) == [True, False]
+            await hands.say("renew", seq=2)  # under way in the black hole
+            proxy.heal()
+            assert (await hands.hear("outcome"))["reason"] in {"lease ended", "socket closed"}
+        assert runtime.writes == [(START, True), (START, False)]

@@ -238,7 +238,7 @@ async def test_who_leaves_is_forgotten(address: str) -> None:
         await anext(stream)
         assert await viewers(address) == 1
     async with asyncio.timeout(10):
-        while await viewers(address):  # noqa: ASYNC110  # what the server says is polled
+        while await viewers(address):  # what the server says is polled
             await asyncio.sleep(0.01)
 
 
@@ -262,7 +262,7 @@ async def test_a_broken_encoder_is_logged_and_the_next_viewer_starts_anew(
             patch.setattr(Stream, "_delta", broken)
             runtime.give(Sample("press-1/PV", T0, 1.0))
             async with asyncio.timeout(5):
-                while "broke off" not in caplog.text:  # noqa: ASYNC110  # a log has no event
+                while "broke off" not in caplog.text:  # a log has no event
                     await asyncio.sleep(0.01)
         async with watching(address) as other:
             assert (await anext(other))[0] == "state"

@@ -44,7 +44,7 @@ async def test_it_stops_with_open_streams_and_pressed_buttons_and_frees_the_port
                 with suppress(httpx.RemoteProtocolError):
                     await stream.aread()
         async with asyncio.timeout(5):
-            while len(runtime.writes) < 2:  # noqa: ASYNC110  # the fake machine has no event
+            while len(runtime.writes) < 2:  # the fake machine has no event
                 await asyncio.sleep(0.005)
         assert [value for _, value in runtime.writes] == [True, False]
 

@@ -4,8 +4,7 @@ import math
 from array import array
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from shopfloor.journal import body
 from shopfloor.samples import Batch, Value

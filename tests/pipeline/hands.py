@@ -184,6 +184,9 @@ class Bench:
             console=None,
         )
 
+    def holds(self, value: object) -> bool:
+        return value in self.store.values
+
     def running(self, **parts: Any) -> AbstractAsyncContextManager[Pipeline]:
         return Pipeline(self.plant(**parts))
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from asyncua import Server, ua
 from asyncua.server.internal_subscription import InternalSubscription
-from tests.pipeline.hands import until
 
 from shopfloor.journal import balances
 from shopfloor.pipeline import Pipeline
 from shopfloor.testing.programs import free_port
+from tests.pipeline.hands import until
 
 KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "120"))
 """Some hundred by default; a soak sets more."""
@@ -49,7 +49,9 @@ class Plc:
         await server.init()
         server.set_endpoint(self.endpoint)
         await server.register_namespace("urn:shopfloor:test")
-        node = await server.nodes.objects.add_variable(ua.NodeId("Count", 2), "Count", 0, ua.VariantType.Int64)
+        node = await server.nodes.objects.add_variable(
+            ua.NodeId.from_string("ns=2;s=Count"), "Count", 0, ua.VariantType.Int64
+        )
         async with server:
             counting = asyncio.create_task(self._go_on(node))
             yield

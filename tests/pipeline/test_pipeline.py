@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
-from tests.pipeline.hands import AWAY, BEGIN, Bench, ShelfConfig, Store, SumConfig, state, until
 
 from shopfloor.journal import balances
-from shopfloor.pipeline import Pipeline, runner
-from shopfloor.pipeline import pipeline as pipeline_module
+from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, runner
 from shopfloor.plant import Allow, Commands
 from shopfloor.samples import Misconfigured, Quality
+from tests.pipeline.hands import AWAY, BEGIN, Bench, ShelfConfig, Store, SumConfig, state, until
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,8 @@ async def test_a_processor_counts_each_sample_once_over_restarts(bench: Bench) -
     for run in range(5):
         async with bench.running(processors=[SumConfig(name="sum", type="sum")]):
             bench.machine.give(*[1.0] * 10)
-            await until(lambda run=run: bench.store.values.count((run + 1) * 10.0) >= 1, "the sum of this run")
+            expected = (run + 1) * 10.0
+            await until(partial(bench.holds, expected), "the sum of this run")
     sums = [sample.value for sample in bench.store.samples if sample.tag == "press-1/sum"]
     assert sums == [float(i + 1) for i in range(50)]
 

@@ -466,7 +466,9 @@ class TestBrowse:
         assert {info.tag for info in infos} == {"Press/PV", "Press/Pressure"}
         tags = [{"tag": info.tag, "node": info.address} for info in infos]
         async with taking(configured(peer.endpoint, tmp_path, *tags)) as taken:
-            await taken.until(lambda: {s.tag for s in taken.samples if s.good} == {"Press/PV", "Press/Pressure"}, "both")
+            await taken.until(
+                lambda: {s.tag for s in taken.samples if s.good} == {"Press/PV", "Press/Pressure"}, "both"
+            )
 
     async def test_a_part_of_it(self, peer: Peer, tmp_path: Path) -> None:
         async with configured(peer.endpoint, tmp_path).build() as source:

@@ -39,7 +39,7 @@ def test_the_plant_file_of_the_design() -> None:
 def test_the_password_is_never_printed() -> None:
     config = source(more='username: shopfloor\n    password: "${PW}"')
     assert "secret" not in repr(config)
-    assert config.server().password == "secret"  # noqa: S105  # the test's own
+    assert config.server().password == "secret"  # the test's own
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ export interface Journal {
   oldest: number | null;
   keep: number;
   damaged: number;
+  /** Whether sources are held back until there is room. */
+  full?: boolean;
+  /** What was done when the file was damaged, else empty. */
+  salvaged?: string;
 }
 
 export interface Components {

@@ -62,7 +62,16 @@ export function findings(components: Components, now: number): Finding[] {
       detail: 'the ledger names the intervals',
     });
   }
-  if (journal.keep > 0 && journal.size > 0.9 * journal.keep) {
+  if (journal.salvaged !== undefined && journal.salvaged !== '') {
+    found.push({ tone: 'warning', text: 'The journal was damaged and has been repaired', detail: journal.salvaged });
+  }
+  if (journal.full === true) {
+    found.push({
+      tone: 'bad',
+      text: 'The journal is full: sources wait until there is room',
+      detail: 'a sink is far behind, or journal.keep is too small for this plant',
+    });
+  } else if (journal.keep > 0 && journal.size > 0.9 * journal.keep) {
     found.push({
       tone: 'warning',
       text: `The journal is ${Math.round((100 * journal.size) / journal.keep)} % full`,

@@ -1,3 +1,4 @@
+// @vitest-environment jsdom
 import { mount, unmount, tick as settled } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Permission } from '../src/api';

@@ -1,3 +1,4 @@
+// @vitest-environment jsdom
 import { describe, expect, test } from 'vitest';
 import { Problem, type AuditRecord, type Component, type Components, type LedgerRow, type Machine, type Permission } from '../src/api';
 import { entryOf, failureNote, outcomeIn, outcomeNote, readNumber } from '../src/control/setpoint';
@@ -144,6 +145,8 @@ describe('the health of the plant', () => {
   test('damage and a full journal are said', () => {
     const found = findings({ ...plant(PLC), journal: { ...journal, damaged: 2, size: 95 } }, 0);
     expect(found.map(({ text }) => text)).toEqual(['2 entries of the journal cannot be read; everything else is intact', 'The journal is 95 % full']);
+    const full = findings({ ...plant(PLC), journal: { ...journal, full: true, salvaged: '3 entries copied' } }, 0);
+    expect(full.map(({ tone, detail }) => [tone, detail.slice(0, 9)])).toEqual([['bad', 'a sink is'], ['warning', '3 entries']]);
   });
 });
 

@@ -17,8 +17,7 @@ from typing import Final
 import uvloop
 
 from shopfloor.bench import Result
-from shopfloor.journal import Reader, SqliteJournal
-from shopfloor.journal import body as bodies
+from shopfloor.journal import Reader, SqliteJournal, body as bodies
 from shopfloor.samples import Batch
 
 TAGS: Final = tuple(f"machine-{i // 20}/signal-{i % 20}" for i in range(1000))
@@ -52,6 +51,7 @@ async def _run(folder: Path, rounds: int, commits: int) -> list[Result]:
         times = await _paced(journal, groups, seconds=3.0 * max(1, rounds // 7))
     finally:
         await journal.close()
+    slow = statistics.quantiles(times, n=100)[98]
     ratios = [ours / bare for ours, bare in zip(kept, raw, strict=True)]
     return [
         _median("append", kept, "samples/s", ratio=statistics.median(ratios), ratio_to="raw write+fdatasync"),
@@ -60,7 +60,7 @@ async def _run(folder: Path, rounds: int, commits: int) -> list[Result]:
         _median("read", read, "samples/s"),
         Result("bytes_per_sample", size / samples, "B"),
         Result("commit_p50_ms", statistics.median(times), "ms", min=min(times), max=max(times), runs=len(times)),
-        Result("commit_p99_ms", statistics.quantiles(times, n=100)[98], "ms", min=min(times), max=max(times), runs=len(times)),
+        Result("commit_p99_ms", slow, "ms", min=min(times), max=max(times), runs=len(times)),
     ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _median(
 
 def _group(seed: int, *, shared: bool) -> list[Batch]:
     """The batches of one commit; ``shared``: the same tags in the same order, as a scan group has them."""
-    chosen = random.Random(seed)
+    chosen = random.Random(seed)  # noqa: S311  # made-up measurements, the same at each run
     batches: list[Batch] = []
     for n in range(BATCHES):
         begin = 1_767_592_800_000_000_000 + (seed * BATCHES + n) * 10**9

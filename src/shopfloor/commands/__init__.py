@@ -6,7 +6,7 @@ The rules are in docs/specs/commands.md; numbers in this room's comments are the
 from shopfloor.commands.audit import Audit, Entry, Event, Record, Verification, audit_path, verify
 from shopfloor.commands.clock import Clock, SystemClock
 from shopfloor.commands.control import Commands
-from shopfloor.commands.exact import JsonValue, from_json, to_json
+from shopfloor.commands.exact import JsonValue, column_to_json, from_json, to_json
 from shopfloor.commands.permission import Permission
 from shopfloor.commands.press import Release
 from shopfloor.commands.refusal import Reason, Refused
@@ -29,6 +29,7 @@ __all__ = [
     "SystemClock",
     "Verification",
     "audit_path",
+    "column_to_json",
     "from_json",
     "to_json",
     "verify",

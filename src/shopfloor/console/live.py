@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from shopfloor.commands import to_json
+from shopfloor.commands import column_to_json
 from shopfloor.console.problem import Problem, dumps
 from shopfloor.console.view import CUT, Catalogue
 from shopfloor.pipeline.live import Live
@@ -138,7 +138,7 @@ class Stream:
             "now": self._now() // 1_000_000,
             "names": list(self._indices),
             "units": [self._catalogue.info(tag).unit for tag in self._indices],
-            "values": [None if s is None else to_json(s.value, CUT) for s in samples],
+            "values": column_to_json((None if s is None else s.value for s in samples), CUT),
             "times": [None if s is None else s.time // 1_000_000 for s in samples],
             "qualities": [int(Quality.WAITING_FOR_INITIAL_DATA) if s is None else s.quality for s in samples],
         }
@@ -159,7 +159,7 @@ class Stream:
     def _columns(self, samples: list[Sample]) -> dict[str, Any]:
         return {
             "tags": [self._indices[sample.tag] for sample in samples],
-            "values": [to_json(sample.value, CUT) for sample in samples],
+            "values": column_to_json((sample.value for sample in samples), CUT),
             "times": [sample.time // 1_000_000 for sample in samples],
             "qualities": [sample.quality for sample in samples],
         }

@@ -371,7 +371,7 @@ class Database:
     def _drop_covered(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Drop generations whose entries are all in segments (an older database was put back)."""
         spans = merged(span for line in self._stored for span in line.ranges)
-        ends = [*(g.after for g in self._generations[1:]), self.position]
+        ends = [*(g.after for g in self._generations), self.position][1:]
         for generation, end in zip(self._generations, ends, strict=True):
             if any(after <= generation.after and end <= upto for after, upto in spans):
                 self._drop(connection, generation)

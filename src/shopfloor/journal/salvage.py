@@ -20,6 +20,7 @@ from shopfloor.journal.counts import BaseRow, Counts, ReaderRow, SourceRow, Tall
 from shopfloor.journal.file import PAGE, SCHEMA, connect
 from shopfloor.journal.names import name_checksum
 
+# ruff: noqa: PLR2004  # the numbers of SQLite's file format are explained by it, a name for each would not
 _LEAF: Final = 0x0D
 _WAL_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
@@ -269,8 +270,10 @@ def _accounted(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
     queries = (
         "SELECT reader, source, samples FROM base",
         "SELECT reader, source, sum(samples) FROM tally GROUP BY reader, source",
-        "SELECT r.name, n.name, sum(e.samples) FROM reader r JOIN entry e ON e.offset > r.counted"
-        " JOIN name n ON n.id = e.source GROUP BY r.name, n.name",
+        (
+            "SELECT r.name, n.name, sum(e.samples) FROM reader r JOIN entry e ON e.offset > r.counted"
+            " JOIN name n ON n.id = e.source GROUP BY r.name, n.name"
+        ),
     )
     for query in queries:
         for reader, source, samples in db.execute(query):

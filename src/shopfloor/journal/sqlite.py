@@ -286,7 +286,7 @@ class SqliteJournal:
                     break
         return entries
 
-    def _entry(  # noqa: PLR0913, PLR0917  # the columns of a row
+    def _entry(  # the columns of a row
         self, db: sqlite3.Connection, offset: int, source_id: int, received: int, samples: int, stored: bytes
     ) -> Entry:
         names = self._writer.names
@@ -302,7 +302,8 @@ class SqliteJournal:
 
         Raises DatabaseError when it says nothing: then more is damaged than this entry.
         """
-        query = "SELECT source, samples FROM entry INDEXED BY entry_size WHERE offset = ? AND source IN (SELECT id FROM name)"
+        index = "entry INDEXED BY entry_size"
+        query = f"SELECT source, samples FROM {index} WHERE source IN (SELECT id FROM name) AND offset = ?"  # noqa: S608  # fixed
         found = db.execute(query, (offset,)).fetchall()
         if len(found) != 1 or not isinstance(received, int):
             raise sqlite3.DatabaseError(f"malformed: {detail}")

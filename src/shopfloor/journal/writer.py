@@ -127,17 +127,22 @@ class Writer:
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 # Offsets begin at the time: a sink that remembers one is not fooled by a new journal.
-                self.db.executescript(f"BEGIN;{SCHEMA}UPDATE last SET offset = {self._clock() // 1000};COMMIT;")
-            elif FORMAT < version < UNLIKELY_FORMAT:
-                raise Misconfigured(f"the journal {self._path} has format {version}; use the Shopfloor that wrote it")
-            elif version != FORMAT:
-                raise sqlite3.DatabaseError(f"the file says that it has format {version}")  # noqa: TRY301  # as SQLite would
+                self.db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
+                self.db.execute("UPDATE last SET offset = ?", (self._clock() // 1000,))
+            else:
+                self._demand_format(version)
             self._examine()
             self._load()
         except BaseException:
             self.db.close()
             raise
         self.slow = connect(self._path) if self._path else self.db
+
+    def _demand_format(self, version: int) -> None:
+        if FORMAT < version < UNLIKELY_FORMAT:
+            raise Misconfigured(f"the journal {self._path} has format {version}; use the Shopfloor that wrote it")
+        if version != FORMAT:
+            raise sqlite3.DatabaseError(f"the file says that it has format {version}")
 
     def _examine(self) -> None:
         """Let SQLite check a small file whole; a large one is checked where it is read, to open at once."""

@@ -103,7 +103,9 @@ class Pipeline:
         """Wait until every running reader has caught up, at most DRAIN_SECONDS."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while any(r.status().state == "running" and r.lag()[0] for r in (*self._processors, *self._readers())):
+                readers = (*self._processors, *self._readers())
+                # Lag is a difference of two numbers that several tasks move: looking again is simpler than an event.
+                while any(r.status().state == "running" and r.lag()[0] for r in readers):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
     def _readers(self) -> list[SinkRunner]:

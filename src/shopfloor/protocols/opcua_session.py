@@ -325,6 +325,12 @@ class Session:
             )
         if isinstance(error, UaStatusCodeError):
             return self._status_reason(int(error.code))
+        if isinstance(error, AssertionError) and self._identity is not None:
+            # So asyncua passes a fault on that answers the opening of the channel; which one is not to be had.
+            return Misconfigured(
+                f"{self._server.endpoint} refuses a secure channel, most likely because it does not trust Shopfloor's "
+                f"certificate yet; {self._trust_me(self._identity)}"
+            )
         if isinstance(error, InvalidSignature):
             return Misconfigured(f"{host}:{port} signs with another key than its certificate's; renew it on the server")
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
@@ -333,24 +339,23 @@ class Session:
             return Unavailable(
                 f"{host}:{port} closes the connection; is this the OPC UA server's port (opc.tcp)?"
                 if during == "discovery"
-                else f"{host}:{port} closes the connection while Shopfloor logs in{self._hint()}"
+                else f"{host}:{port} closes the connection while Shopfloor logs in"
+                + (f"; {self._trust_me(self._identity)}" if self._identity else "")
             )
-        return Unavailable(f"{host}:{port} answers what is not OPC UA: {error}")
+        return Unavailable(f"{host}:{port} answers what is not OPC UA: {error!r}")
 
-    def _hint(self) -> str:
-        own = self._identity
-        if own is None:
-            return ""
-        return f"; on the server, trust the certificate with thumbprint {thumbprint(own.certificate)}"
+    @staticmethod
+    def _trust_me(own: Identity) -> str:
+        return (
+            f"on the server, trust the certificate with thumbprint {thumbprint(own.certificate)} named "
+            f"“{subject(own.certificate)}” (application URI {own.application_uri})"
+        )
 
     def _status_reason(self, code: int) -> Exception:
         where, name = self._server.endpoint, name_of(code)
         if code in _OWN_CERTIFICATE and self._identity is not None:
-            own = self._identity.certificate
             return Misconfigured(
-                f"{where} {_OWN_CERTIFICATE[code]} Shopfloor's certificate ({name}); on the server, trust the "
-                f"certificate with thumbprint {thumbprint(own)} named “{subject(own)}” (application URI "
-                f"{self._identity.application_uri})"
+                f"{where} {_OWN_CERTIFICATE[code]} Shopfloor's certificate ({name}); {self._trust_me(self._identity)}"
             )
         if code in _PERSON:
             return Misconfigured(f"{where}: {_PERSON[code]} ({name})")

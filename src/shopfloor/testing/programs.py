@@ -62,7 +62,7 @@ class ServerProcess:
     that does not come up in time fails the test and shows its log.
     """
 
-    def __init__(  # noqa: PLR0913  # keyword-only options of one process
+    def __init__(  # keyword-only options of one process
         self,
         command: Sequence[str | Path],
         port: int,
@@ -185,7 +185,7 @@ class Mosquitto(ServerProcess):
 
     HOW_TO_INSTALL: Final = "apt-get install mosquitto"
 
-    def __init__(  # noqa: PLR0913  # keyword-only options of one broker
+    def __init__(  # keyword-only options of one broker
         self,
         folder: Path,
         *,
