@@ -44,7 +44,7 @@ def to_json(value: Value, cut: int | None = None) -> JsonValue:
 
 
 def column_to_json(values: Iterable[Value], cut: int | None = None) -> list[JsonValue]:
-    """Many values at once; finite floats, which most are, pass without a call (only they differ from themselves by 0)."""
+    """Many values at once; finite floats, which most are, pass without a call: only they minus themselves are 0."""
     return [v if isinstance(v, float) and v - v == 0 else to_json(v, cut) for v in values]
 
 
