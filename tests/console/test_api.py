@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shopfloor.console import create_app
+from shopfloor.journal import LedgerRow
 from shopfloor.samples import Sample
 from tests.console.fakes import T0, FakeHistorian, FakeRuntime
 
@@ -470,3 +471,13 @@ async def test_openapi_names_every_operation_and_its_problems(client: httpx.Asyn
 
 async def get_openapi(client: httpx.AsyncClient) -> Any:
     return (await client.get("/api/openapi.json")).json()
+
+
+async def test_metrics_do_not_grow_with_every_new_reason(client: httpx.AsyncClient, runtime: FakeRuntime) -> None:
+    async def many() -> list[LedgerRow]:
+        return [LedgerRow("plc", "mqtt", "rejected", 1, f"reason {i}") for i in range(2_000)]
+
+    runtime.ledger = many  # type: ignore[method-assign]  # another ledger
+    lines = [line for line in (await client.get("/metrics")).text.splitlines() if "ledger_samples{" in line]
+    assert len(lines) == 501
+    assert sum(float(line.split()[-1]) for line in lines) == 2_000

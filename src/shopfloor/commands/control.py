@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, Self
 
 from shopfloor.commands.audit import Audit, Entry, Event, Pending, Record, Verification, recorded
 from shopfloor.commands.clock import Clock, SystemClock
+from shopfloor.commands.exact import from_json
 from shopfloor.commands.execution import Execute, Execution
 from shopfloor.commands.permission import Current, Permission, permissions
 from shopfloor.commands.press import Press, Release, owed_by
@@ -262,7 +263,7 @@ class Commands:
         record = pending.record
         if pending.kind == "command":
             detail = "Shopfloor ended before the outcome was known; look at the machine"
-            entry = Entry("unknown", record.who, record.role, record.tag, None, record.id, detail)
+            entry = Entry("unknown", record.who, record.role, record.tag, _value(record), record.id, detail)
             self._audit.append(entry, closes=True)
             _log.warning("the outcome of command %s to %s is unknown: %s", record.id, record.tag, detail)
             return
@@ -318,6 +319,14 @@ class Commands:
             await self._audit.append(refused)
         except Unavailable as error:
             _log.error("a refusal could not be recorded (%s): %s", detail, error)  # the error says it all
+
+
+def _value(record: Record) -> Value:
+    """The value of a record; what was cut is not given back in part."""
+    try:
+        return from_json(record.value)
+    except ValueError:
+        return None
 
 
 def _used(command_id: str) -> Refused:

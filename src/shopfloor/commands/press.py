@@ -67,7 +67,7 @@ class Press:
         self._execution = execution
         self._began = clock.monotonic()
         self._deadline = self._began + permission.lease
-        self._sequence = -1
+        self._sequence = 0
         self._ended = asyncio.Event()
         self._by_person = False
         self._kick = asyncio.Event()
