@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from shopfloor.historian.base import Aggregate
 from shopfloor.samples import Sample, Value
@@ -31,27 +32,26 @@ def bucket(
     first = inside[0] if inside and inside[0].time == low else None
     standing = in_force(samples, low) if first else (before[-1] if before else None)
     quality = min(s.quality for s in inside) if inside else (standing.quality if standing else 0)
-    if function == "count":
-        return len(good), quality
-    if function == "twa":
-        return time_weighted(samples, inside, low, high), quality
-    if function == "interpolated":
-        return line(samples, begin), quality
-    if not inside:
+    if function not in ("count", "twa", "interpolated") and not inside:
         return None
-    if function in ("first", "last"):
-        return (good[0 if function == "first" else -1] if good else None), quality
-    if not numbers:
-        return None, quality
-    if function == "avg":
-        return sum(numbers) / len(numbers), quality
-    return (min if function == "min" else max)(numbers), quality
+    value: Value | Fraction = None
+    if function == "count":
+        value = len(good)
+    elif function == "twa":
+        value = time_weighted(samples, inside, low, high)
+    elif function == "interpolated":
+        value = line(samples, begin)
+    elif function in ("first", "last"):
+        value = good[0 if function == "first" else -1] if good else None
+    elif numbers:
+        value = {"avg": sum(numbers) / len(numbers), "min": min(numbers), "max": max(numbers)}[function]
+    return value, quality
 
 
 def time_weighted(samples: Sequence[Sample], inside: Sequence[Sample], low: int, high: int) -> Fraction | None:
     points = sorted({low, high, *(s.time for s in inside)})
     area, weight = Fraction(0), 0
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         sample = in_force(samples, a)
         if sample is not None and is_number(sample):
             area += Fraction(sample.value) * (b - a)  # type: ignore[arg-type]
@@ -79,4 +79,5 @@ def near(found: Value, exact: Value | Fraction, scale: float) -> bool:
     if isinstance(exact, Fraction):
         assert isinstance(found, bool | int | float)
         return abs(Fraction(found) - exact) <= Fraction(max(scale, 1e-300)) * Fraction(1, 10**14)
-    return type(found) is type(exact) and (found == exact or (found != found and exact != exact))
+    both_nan = isinstance(found, float) and isinstance(exact, float) and math.isnan(found) and math.isnan(exact)
+    return type(found) is type(exact) and (found == exact or both_nan)

@@ -1,6 +1,8 @@
 """Every aggregate equals a plain recomputation, wherever the samples lie and however they are stored."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,9 @@ async def historian(tmp_path: Path) -> AsyncIterator[DuckDbHistorian]:
 
 
 def scale(samples: Sequence[Sample]) -> float:
-    return max((abs(float(s.value)) for s in samples if isinstance(s.value, int | float) and s.value == s.value), default=0)
+    return max(
+        (abs(float(s.value)) for s in samples if isinstance(s.value, int | float) and s.value == s.value), default=0
+    )
 
 
 @pytest.mark.parametrize("function", AGGREGATES)
@@ -85,9 +89,6 @@ async def test_equals_the_plain_recomputation(function: Aggregate, stored: str, 
 
 async def _run(test: object) -> None:
     """Run a Hypothesis test of coroutines inside the running loop: its examples go through a thread."""
-    import asyncio
-    from inspect import iscoroutinefunction
-
     inner = test.hypothesis.inner_test  # type: ignore[attr-defined]
     assert iscoroutinefunction(inner)
     loop = asyncio.get_running_loop()
@@ -116,7 +117,9 @@ async def test_averages_do_not_overflow_and_do_not_lose_digits(historian: DuckDb
         await historian.write(i, Batch("s", NOW, [f"m/{i}"] * 3, times, values))
     for function in ("avg", "twa"):
         found = [
-            await historian.aggregate(f"m/{i}", BEGIN + i * 10 * SECOND, BEGIN + i * 10 * SECOND + 3 * SECOND, 10 * SECOND, function)  # type: ignore[arg-type]
+            await historian.aggregate(
+                f"m/{i}", BEGIN + i * 10 * SECOND, BEGIN + i * 10 * SECOND + 3 * SECOND, 10 * SECOND, function
+            )
             for i in range(2)
         ]
         assert found[0].values[0] == pytest.approx(1.6666666666666667e308, rel=1e-14)
@@ -126,7 +129,9 @@ async def test_averages_do_not_overflow_and_do_not_lose_digits(historian: DuckDb
 async def test_infinities_stay_infinities(historian: DuckDbHistorian) -> None:
     await historian.write(1, Batch("s", NOW, ["m/x"] * 2, [BEGIN, BEGIN + 1], [float("inf"), 1.0]))
     for function in ("avg", "max", "twa"):
-        assert list((await historian.aggregate("m/x", BEGIN, BEGIN + SECOND, SECOND, function)).values) == [float("inf")]  # type: ignore[arg-type]
+        assert list((await historian.aggregate("m/x", BEGIN, BEGIN + SECOND, SECOND, function)).values) == [
+            float("inf")
+        ]
 
 
 async def test_a_value_holds_from_before_the_first_bucket(historian: DuckDbHistorian) -> None:
@@ -150,14 +155,18 @@ async def test_a_day_of_daylight_saving_has_its_own_length(historian: DuckDbHist
         await historian.write(offset, Batch("s", NOW, [tag] * len(times), times, [float(i) for i in range(len(times))]))
         found = await historian.aggregate(tag, midnight, midnight + hours * hour, 24 * hour, "count", "Europe/Berlin")
         assert (found.times.tolist(), list(found.values)) == ([midnight], [hours])
-        found = await historian.aggregate(tag, midnight, midnight + (hours + 24) * hour, 4 * hour, "count", "Europe/Berlin")
+        found = await historian.aggregate(
+            tag, midnight, midnight + (hours + 24) * hour, 4 * hour, "count", "Europe/Berlin"
+        )
         begins = [midnight + i * 4 * hour for i in range(-(-hours // 4))]
         begins += [midnight + (hours + i * 4) * hour for i in range(6)]
         assert found.times.tolist() == begins
         assert list(found.values)[: len(begins) - 6] == [4] * (hours // 4) + [hours % 4]
 
 
-async def test_a_very_long_series_is_summed_up_in_parts(historian: DuckDbHistorian, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_very_long_series_is_summed_up_in_parts(
+    historian: DuckDbHistorian, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory is bounded by the rows held at once; the result does not show where the parts met."""
     times = [BEGIN + i * 100 * MS for i in range(5000)]
     await historian.write(1, Batch("s", NOW, ["m/x"] * 5000, times, [float(i % 17) for i in range(5000)]))

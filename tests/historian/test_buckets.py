@@ -1,6 +1,7 @@
 """Where buckets begin, against the rules of the zones spelt out by hand and searched by Hypothesis."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,13 +23,13 @@ def local(time: int, zone: str) -> datetime:
 def test_buckets_cover_the_time_without_gap_and_begin_where_they_should(
     start: int, length: int, every: int, zone: str
 ) -> None:
-    every = every if every < DAY else DAY
+    every = min(every, DAY)
     every = max(every, length // 50_000)
-    every = every if every < DAY else DAY
+    every = min(every, DAY)
     found = edges(start, start + length, every, zone).tolist()
     assert found[0] <= start < found[1]
     assert found[-2] < start + length <= found[-1]
-    for begin, end in zip(found, found[1:], strict=False):
+    for begin, end in pairwise(found):
         assert 0 < end - begin <= (26 * 3600 * SECOND if every == DAY else every)
     for begin in found[:50]:
         day = local(begin, zone).toordinal()

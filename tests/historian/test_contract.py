@@ -37,7 +37,7 @@ class Rig(SinkRig):
         assert isinstance(connection, duckdb.DuckDBPyConnection)
         connection.close()
         code = "import sys, duckdb; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-        self.thief = subprocess.Popen(
+        self.thief = subprocess.Popen(  # noqa: ASYNC220  # it starts at once; the test has nothing else to do
             [sys.executable, "-c", code, str(self.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.thief.stdout is not None

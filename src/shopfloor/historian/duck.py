@@ -27,9 +27,7 @@ class DuckDbConfig(HistorianConfig):
         default=None,
         description="The most that it may hold on disk, e.g. `300 GB` (at least `500 MB`); the oldest goes first.",
     )
-    memory: Size = Field(
-        default=512 * 2**20, description="The most memory that DuckDB may use, at least `128 MiB`."
-    )
+    memory: Size = Field(default=512 * 2**20, description="The most memory that DuckDB may use, at least `128 MiB`.")
     threads: int = Field(default=2, ge=1, le=64, description="How many threads DuckDB may use for one query.")
 
     @field_validator("keep")

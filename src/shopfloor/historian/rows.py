@@ -165,8 +165,8 @@ def encoded(values: Sequence[Value]) -> tuple[NDArray[np.uint8], Int64, Objects 
     """Kind, bits and data of these values. Raises Rejected with the positions of values that no historian can hold."""
     if isinstance(values, array):
         bits: Int64 = np.frombuffer(cast("bytes", values), np.int64)
-        kind = ValueKind.FLOAT if values.typecode == "d" else ValueKind.INT
-        return np.full(len(bits), kind, np.uint8), bits, None
+        alike = ValueKind.FLOAT if values.typecode == "d" else ValueKind.INT
+        return np.full(len(bits), alike, np.uint8), bits, None
     try:
         kinds = np.fromiter(map(_KINDS.__getitem__, map(type, values)), np.uint8, len(values))
     except KeyError:
