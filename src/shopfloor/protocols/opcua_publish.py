@@ -1,6 +1,6 @@
 # asyncua generates its classes with types that pyright cannot read:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""Reads a whole OPC UA PublishResponse into columns, without an object for each changed value.
+"""Reads a whole OPC UA PublishResponse or ReadResponse into columns, without an object for each changed value.
 
 Data changes come as an array of (client handle, DataValue). Neighbours mostly have the same layout:
 the same fields present and the same scalar type. Runs of such neighbours are unpacked by one
@@ -198,6 +198,25 @@ def read_message(body: Buffer, structures: Structures | None = None) -> Publicat
     return found
 
 
+def read_values(body: Buffer, structures: Structures | None = None) -> Changes:
+    """The ReadResponse in ``body``, whose values get their places as handles; raises as ``read`` does."""
+    try:
+        nodeid_from_binary(body)
+        header = struct_from_binary(ua.ResponseHeader, body)
+    except Exception as error:
+        raise Malformed(f"a read response cannot be read: {error}") from error
+    header.ServiceResult.check()
+    data = bytes(body.read(len(body)))
+    found = Changes()
+    try:
+        at = 4
+        for place in range(_I32.unpack_from(data)[0]):
+            at = _data_value(data, at, place, found, structures)
+    except Exception as error:
+        raise Malformed(f"a read response cannot be read: {error}") from error
+    return found
+
+
 def _message(data: bytes, at: int, found: Publication, structures: Structures | None) -> None:
     """A NotificationMessage: sequence number, publish time, notifications."""
     found.sequence = _U32.unpack_from(data, at)[0]
@@ -261,9 +280,13 @@ def _alike(column: bytes) -> int:
 
 def _item(data: bytes, at: int, changes: Changes, structures: Structures | None) -> int:
     """Reads the one item at ``at`` and returns where it ends."""
-    (handle,) = _U32.unpack_from(data, at)
-    mask = data[at + 4]
-    at += 5
+    return _data_value(data, at + 4, _U32.unpack_from(data, at)[0], changes, structures)
+
+
+def _data_value(data: bytes, at: int, handle: int, changes: Changes, structures: Structures | None) -> int:
+    """Reads the DataValue at ``at`` and returns where it ends."""
+    mask = data[at]
+    at += 1
     value: Value = None
     status = source = server = source_pico = 0
     if mask & _VALUE:

@@ -326,8 +326,6 @@ class OpcUaSource(Source):
                     feed.acknowledge(delivery)
                     if isinstance(feed, Subscription):
                         self._position = feed.position_of(delivery)
-                    if structures.wanted:
-                        await structures.learn()
                     pending[asyncio.create_task(feed.next())] = feed
         finally:
             for task in pending:

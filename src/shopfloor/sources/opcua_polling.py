@@ -12,13 +12,12 @@ from typing import Final
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
-from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from shopfloor.protocols.opcua_publish import Changes, Structures, structure
+from shopfloor.protocols.opcua_publish import Changes, Malformed, read_values
 from shopfloor.protocols.opcua_session import Session
-from shopfloor.protocols.opcua_values import nanoseconds, plain
-from shopfloor.samples import Value
+from shopfloor.protocols.opcua_structures import StructureTypes
+from shopfloor.samples import Unavailable, Value
 from shopfloor.sources.opcua_feed import Delivery, Item
 
 _ALIVE: Final = 5.0
@@ -28,7 +27,7 @@ _ALIVE: Final = 5.0
 class Polling:
     """All polled items of a source, read in groups of the same interval."""
 
-    def __init__(self, session: Session, items: Sequence[Item], structures: Structures | None) -> None:
+    def __init__(self, session: Session, items: Sequence[Item], structures: StructureTypes) -> None:
         """Reads nothing yet."""
         self._session = session
         self._structures = structures
@@ -52,35 +51,36 @@ class Polling:
             # A read that took longer than the interval makes the next one late, not twice.
             later = max(due + every, asyncio.get_running_loop().time())
             heapq.heapreplace(self._due, (later, order, every, items))
-            for item, found in zip(items, await self._read([item.node for item in items]), strict=True):
-                self._compare(item, found, changes)
+            for start in range(0, len(items), self._session.limits.read):
+                some = items[start : start + self._session.limits.read]
+                self._compare(some, await self._read([item.node for item in some]), changes)
         return Delivery(changes)
 
-    async def _read(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+    async def _read(self, nodes: Sequence[ua.NodeId]) -> Changes:
+        request = ua.ReadRequest()
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes]
         try:
-            return await self._session.read([(node, AttributeIds.Value) for node in nodes])
+            body = await self._session.request(request)
+            found = read_values(body.copy(), self._structures)
+            if self._structures.wanted:
+                await self._structures.learn()
+                found = read_values(body, self._structures)
         except UaStatusCodeError as error:
             raise self._session.explain(error) from error
+        except Malformed as error:
+            raise Unavailable(str(error)) from error
+        if len(found) != len(nodes):
+            raise Unavailable(f"the server answers a read of {len(nodes)} nodes with {len(found)} values")
+        return found
 
-    def _compare(self, item: Item, found: ua.DataValue, changes: Changes) -> None:
-        status = 0 if found.StatusCode is None else int(found.StatusCode.value)
-        try:
-            value = None if found.Value is None or status >> 31 else self._plain(found.Value.Value)
-        except Exception:  # noqa: BLE001  # a value of one tag must not stop the others
-            value, status = None, StatusCodes.BadDecodingError
-        if not _changed(self._last.get(item.handle), value, status, item):
-            return
-        self._last[item.handle] = (value, status)
-        source, server = (
-            0 if stamp is None else nanoseconds(ua.datetime_to_win_epoch(stamp))
-            for stamp in (found.SourceTimestamp, found.ServerTimestamp)
-        )
-        changes.add(item.handle, value, status, source, server)
-
-    def _plain(self, value: object) -> Value:
-        if isinstance(value, ua.ExtensionObject):
-            return plain(structure(value.TypeId, value.Body, self._structures))
-        return plain(value)
+    def _compare(self, items: Sequence[Item], found: Changes, changes: Changes) -> None:
+        rows = zip(items, found.values, found.statuses, found.times, found.server_times, strict=True)
+        for item, value, status, moment, server in rows:
+            held = None if status >> 31 else value
+            if _changed(self._last.get(item.handle), held, status, item):
+                self._last[item.handle] = (held, status)
+                changes.add(item.handle, held, status, moment, server)
 
     def acknowledge(self, delivery: Delivery) -> None:
         """A read needs no acknowledgement."""

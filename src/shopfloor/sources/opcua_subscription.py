@@ -26,8 +26,9 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from shopfloor.protocols.opcua_publish import Changes, Malformed, Publication, Structures, read, read_message
+from shopfloor.protocols.opcua_publish import Changes, Malformed, Publication, read, read_message
 from shopfloor.protocols.opcua_session import Session, name_of
+from shopfloor.protocols.opcua_structures import StructureTypes
 from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sources.opcua_feed import Delivery, Item
 
@@ -39,6 +40,8 @@ MOST: Final = 10_000
 """Values after which a delivery is not collected further."""
 COALESCE: Final = 0.01
 """Seconds that further notifications are waited for when the server says that it has some."""
+_VERIFIED: Final = 2000
+"""Nodes that are looked after in one go, to find out whether they are still there."""
 _NO_TRANSFER: Final = "urn:freeopcua"
 """Servers made with asyncua (2.1) say that they transferred, and then answer the old connection's requests."""
 _LAST_SEQUENCE: Final = 2**32 - 1
@@ -85,7 +88,7 @@ class Subscription:
     """A subscription with all subscribed items of a source."""
 
     def __init__(
-        self, session: Session, endpoint: str, items: Sequence[Item], settings: Settings, structures: Structures | None
+        self, session: Session, endpoint: str, items: Sequence[Item], settings: Settings, structures: StructureTypes
     ) -> None:
         """Asks the server for nothing yet."""
         self._session = session
@@ -113,6 +116,7 @@ class Subscription:
         self._anew: set[int] = set()
         """Handles of items that are to be made anew."""
         self._retry_at = 0.0
+        self._verified = 0
         self._ended = ""
         """Why the server ended the subscription; "" while it lives."""
 
@@ -201,6 +205,7 @@ class Subscription:
         """Try refused and vanished items again."""
         self._retry_at = self._now() + self._settings.retry
         again = [item for item in self.items.values() if item.server_id is None or item.handle in self._anew]
+        again += await self._vanished(item for item in self.items.values() if item not in again)
         self._anew.clear()
         if not again:
             return
@@ -214,6 +219,19 @@ class Subscription:
         for item in again:
             item.server_id = None
         await self._monitor(again)
+
+    async def _vanished(self, watched: Iterable[Item]) -> list[Item]:
+        """Items whose nodes are gone without a word: not every server says so. Some at a time, in turn."""
+        items = list(watched)
+        start = self._verified if self._verified < len(items) else 0
+        some = items[start : start + _VERIFIED]
+        self._verified = start + len(some)
+        found = await self._session.read([(item.node, AttributeIds.NodeClass) for item in some])
+        return [
+            item
+            for item, answer in zip(some, found, strict=True)
+            if answer.StatusCode is not None and answer.StatusCode.value in _GONE
+        ]
 
     # --- going on with one from before
 
@@ -368,7 +386,7 @@ class Subscription:
         while self._ready or self._arrived:
             if self._ready:
                 return self._ready.popleft()
-            publication = self._read(self._arrived.popleft())
+            publication = await self._read(self._arrived.popleft())
             if publication is None or publication.subscription != self.id:
                 self._publish()
                 continue
@@ -386,10 +404,15 @@ class Subscription:
                 self._ready.append(publication)
         return None
 
-    def _read(self, task: asyncio.Task[Buffer]) -> Publication | None:
+    async def _read(self, task: asyncio.Task[Buffer]) -> Publication | None:
         """A publish response; None when it says nothing of a subscription."""
         try:
-            return read(task.result(), self._structures)
+            body = task.result()
+            publication = read(body.copy(), self._structures)
+            if self._structures.wanted:
+                await self._structures.learn()
+                publication = read(body, self._structures)
+            return publication  # noqa: TRY300  # short enough to see what may raise
         except UaStatusCodeError as error:
             if error.code == _CODES.BadTooManyPublishRequests:
                 self._window = max(1, len(self._under_way))
