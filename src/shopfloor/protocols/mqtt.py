@@ -8,19 +8,22 @@ puts no bound on what waits to be sent, while here the journal is the queue and 
 import asyncio
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
+from gmqtt.mqtt import package, property as properties, utils
 from gmqtt.mqtt.constants import MQTTCommands, MQTTv50, MQTTv311
-from gmqtt.mqtt.package import DisconnectPacket, LoginPackageFactor
-from gmqtt.mqtt.property import Property
-from gmqtt.mqtt.utils import unpack_variable_byte_integer
 from pydantic import SecretStr
 
 from shopfloor.samples import Misconfigured, Unavailable
+
+# gmqtt has no types; what comes from it gets one where it enters.
+_packets: Final[Any] = package
+_known_properties: Final[Any] = properties
+_integers: Final[Any] = utils
 
 LARGEST_PACKET: Final = 268_435_455
 """Bytes: what MQTT's length field can say."""
@@ -201,6 +204,7 @@ async def _connect_to(
     address: Address, settings: Settings, client_id: str, context: ssl.SSLContext | None
 ) -> "Publisher":
     versions = {"5": (MQTTv50,), "3.1.1": (MQTTv311,), "auto": (MQTTv50, MQTTv311)}[settings.version]
+    refused: Exception | None = None
     for version in versions:
         try:
             return await _connect_as(version, address, settings, client_id, context)
@@ -295,7 +299,7 @@ class Publisher(asyncio.Protocol):
         """Say CONNECT and wait for CONNACK. Raises Unavailable, Misconfigured; used by ``connect``."""
         password = None if settings.password is None else settings.password.get_secret_value().encode()
         username = None if settings.username is None else settings.username.encode()
-        packet = LoginPackageFactor.build_package(
+        packet: bytearray = _packets.LoginPackageFactor.build_package(
             client_id.encode(), username, password, clean_session=True, keepalive=self._keep_alive, protocol=self
         )
         self._write(bytes(packet))
@@ -337,7 +341,8 @@ class Publisher(asyncio.Protocol):
         if self._transport is None:
             return
         if self._lost is None:
-            self._write(bytes(DisconnectPacket.build_package(self)))
+            farewell: bytes = _packets.DisconnectPacket.build_package(self)
+            self._write(farewell)
             self._transport.close()
             await asyncio.wait({self._closed}, timeout=min(1.0, self._patience))
         self.abort()
@@ -435,12 +440,12 @@ class Publisher(asyncio.Protocol):
                 self._limits(_properties(body[2:]))
             self._accepted.set_result(None)
 
-    def _limits(self, properties: dict[str, Any]) -> None:
-        self.receive_maximum = properties.get("receive_maximum", self.receive_maximum)
-        self.maximum_packet_size = min(properties.get("maximum_packet_size", LARGEST_PACKET), LARGEST_PACKET)
-        self.maximum_qos = properties.get("max_qos", self.maximum_qos)
-        self.retains = bool(properties.get("retain_available", 1))
-        self._keep_alive = properties.get("server_keep_alive", self._keep_alive)
+    def _limits(self, said: dict[str, Any]) -> None:
+        self.receive_maximum = said.get("receive_maximum", self.receive_maximum)
+        self.maximum_packet_size = min(said.get("maximum_packet_size", LARGEST_PACKET), LARGEST_PACKET)
+        self.maximum_qos = said.get("max_qos", self.maximum_qos)
+        self.retains = bool(said.get("retain_available", 1))
+        self._keep_alive = said.get("server_keep_alive", self._keep_alive)
 
     def _acknowledged(self, packet_id: int, reason: int) -> None:
         flight = self._flight
@@ -548,11 +553,10 @@ def _properties(data: bytes) -> dict[str, Any]:
     """The properties of an MQTT 5 packet; what is malformed ends the list."""
     found: dict[str, Any] = {}
     try:
-        length, rest = unpack_variable_byte_integer(data)
+        length, rest = _integers.unpack_variable_byte_integer(data)
         rest = rest[:length]
         while rest:
-            known: Callable[[bytes], tuple[dict[str, Any], bytes]] = Property.factory(id_=rest[0]).loads
-            value, rest = known(rest[1:])
+            value, rest = _known_properties.Property.factory(id_=rest[0]).loads(rest[1:])
             found.update(value)
     except (AttributeError, IndexError, ValueError, struct.error):
         pass

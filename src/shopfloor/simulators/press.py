@@ -234,13 +234,13 @@ class PressServer:
             node = await _variable(device, index, f"{_DEVICE}.{name}", tag.kind)
             await _describe(node, tag)
             self._nodes[name] = node.nodeid
-        for number in range(self._extra_tags):
-            if number % _GROUP == 0:
-                path = f"{_EXTRA}.Group{number // _GROUP + 1:03}"
-                group = await _folder(extra, index, path)
-            _, kind = _extra_value(number, 0)
-            node = await _variable(group, index, f"{path}.Tag{number + 1:05}", kind)
-            self._extra.append(node.nodeid)
+        for begin in range(0, self._extra_tags, _GROUP):
+            path = f"{_EXTRA}.Group{begin // _GROUP + 1:03}"
+            group = await _folder(extra, index, path)
+            for number in range(begin, min(begin + _GROUP, self._extra_tags)):
+                _, kind = _extra_value(number, 0)
+                node = await _variable(group, index, f"{path}.Tag{number + 1:05}", kind)
+                self._extra.append(node.nodeid)
         self._server.iserver.aspace.force_server_timestamp = True
         await self.show(0.0)
 

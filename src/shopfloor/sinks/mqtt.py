@@ -190,14 +190,14 @@ class MqttSink(Sink):
     def _messages(self, batch: Batch) -> Iterable[tuple[Sequence[int], Message]]:
         """The messages of a batch with the indices of the samples in each. Raises Rejected, before any is sent."""
         unwritable: list[int] = []
+        reason = ""
         written: list[tuple[int, Sample, bytes, bytes]] = []
         for index, sample in enumerate(batch):
             try:
                 topic = self._topic(sample.tag)
                 written.append((index, sample, topic, self._encode(self._reading(sample))))
             except (UnicodeEncodeError, OverflowError) as error:
-                if not unwritable:
-                    reason = f"cannot be written as UTF-8 JSON: {error}"
+                reason = reason or f"cannot be written as UTF-8 JSON: {error}"
                 unwritable.append(index)
         if unwritable:
             raise Rejected(reason, unwritable)

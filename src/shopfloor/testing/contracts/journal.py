@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -36,7 +36,7 @@ class JournalContract(ABC):
     @asynccontextmanager
     async def _opened(
         self, folder: Path, *, keep: int = 10**9, when_full: Literal["refuse", "oldest"] = "refuse"
-    ) -> AsyncIterator[Journal]:
+    ) -> AsyncGenerator[Journal]:
         journal = await self.open(folder, keep=keep, when_full=when_full)
         try:
             yield journal
@@ -291,12 +291,14 @@ class JournalContract(ABC):
             await _fill(journal, full)
             waiting = asyncio.create_task(journal.append(_batch(0)))
             assert not (await asyncio.wait({waiting}, timeout=0.3))[0], "a full journal took a batch"
+            last = 0
             while not waiting.done():
                 (entry,) = await asyncio.wait_for(sink.read(most_samples=1), 10)
                 await sink.commit(
                     entry.offset, [Tally(entry.offset, entry.source, "delivered", entry.samples, entry.received)]
                 )
-            assert await waiting > entry.offset
+                last = entry.offset
+            assert await waiting > last
             _balances(await journal.ledger(), "line", ["sink"])
 
     async def test_a_full_journal_drops_the_oldest_and_says_so(self, tmp_path: Path) -> None:
@@ -357,17 +359,17 @@ async def _read(reader: Reader, number: int) -> list[Entry]:
 async def _fill(journal: Journal, enough: Callable[[], Awaitable[bool]]) -> None:
     """Append until it is enough; fails after a minute."""
     tags, values = [f"a/{i}" for i in range(1000)], array("d", range(1000))
+    numbers = count(1)
     async with asyncio.timeout(60):
-        for number in count(1):
-            begin = _BEGIN + number * 10**9
+        while not await enough():
+            begin = _BEGIN + next(numbers) * 10**9
             appending = asyncio.create_task(
                 journal.append(Batch("line", begin, tags, range(begin, begin + 1000), values))
             )
             while not (await asyncio.wait({appending}, timeout=0.05))[0] and not await enough():
                 pass
-            if await enough():
-                break
-    appending.add_done_callback(asyncio.Task.exception)
+            if not appending.done():
+                appending.add_done_callback(lambda task: task.exception())  # closing the journal refuses it
 
 
 def _number(entry: Entry) -> object:

@@ -89,7 +89,7 @@ class ProcessorContract(ABC):
         processor = self.build()
         newest: int | None = None
         for batch in self.batches():
-            newest = max([*batch.times, *([] if newest is None else [newest])], default=newest)
+            newest = max((time for time in (newest, *batch.times) if time is not None), default=None)
             for sample in processor.process(batch):
                 assert newest is not None
                 assert sample.time <= newest

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from time import time_ns
@@ -232,7 +232,7 @@ class SourceContract(ABC):
         await until(entered, "the source yields again", self.patience)
 
     @asynccontextmanager
-    async def _reading(self, rig: SourceRig) -> AsyncIterator[None]:
+    async def _reading(self, rig: SourceRig) -> AsyncGenerator[None]:
         """Batches are taken beside commands, as in the pipeline."""
 
         async def read() -> None:
@@ -262,7 +262,7 @@ def _writable(rig: SourceRig) -> tuple[str, Value]:
 
 
 @asynccontextmanager
-async def _talking(rig: SourceRig) -> AsyncIterator[None]:
+async def _talking(rig: SourceRig) -> AsyncGenerator[None]:
     async def talk() -> None:
         while True:
             await rig.change()
