@@ -37,7 +37,7 @@ def app(runtime: FakeRuntime, tmp_path: Path) -> FastAPI:
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the application directly."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("10.0.3.7", 4711))
+    transport = httpx.ASGITransport(app, client=("10.0.3.7", 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         yield client
 

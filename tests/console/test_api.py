@@ -404,9 +404,24 @@ async def test_metrics_can_be_parsed_and_hold_what_the_plant_says(
     assert open_metrics.text.endswith("# EOF\n")
 
 
-async def test_a_bug_is_a_problem_document_too(client: httpx.AsyncClient, runtime: FakeRuntime) -> None:
+async def test_a_bug_is_a_problem_document_too_and_logged_once(
+    client: httpx.AsyncClient, runtime: FakeRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
     runtime.ledger = None  # type: ignore[method-assign, assignment]  # the bug
     assert "TypeError" in problem(await client.get("/api/ledger"), 500)["detail"]
+    assert len(caplog.records) == 1
+    assert "Traceback" in caplog.text
+
+
+async def test_what_the_historian_cannot_sum_up_is_told_in_its_words(
+    client: httpx.AsyncClient, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(*_: object) -> None:
+        raise ValueError("a bucket longer than a day must be a whole number of days")
+
+    monkeypatch.setattr(runtime.historian, "aggregate", refuses)
+    answer = await client.get("/api/history", params={"tag": "press-1/PV", "every": "25h"})
+    assert "whole number of days" in problem(answer, 422)["detail"]
 
 
 async def test_every_answer_carries_security_headers(client: httpx.AsyncClient) -> None:

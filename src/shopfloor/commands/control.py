@@ -70,9 +70,13 @@ class Commands:
     async def __aenter__(self) -> Self:
         """Open the audit record and take up what a crash left. Raises Misconfigured when the record is unusable."""
         await self._audit.__aenter__()
+        try:
+            for pending in await self._audit.pending():
+                self._take_up(pending)
+        except BaseException:
+            await self._audit.__aexit__()
+            raise
         self._closed = False
-        for pending in await self._audit.pending():
-            self._take_up(pending)
         return self
 
     async def __aexit__(self, *_: object) -> None:

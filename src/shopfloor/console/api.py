@@ -1,6 +1,5 @@
 """Puts the console together: routes, errors, what stands before them, and the app."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -22,8 +21,6 @@ from shopfloor.console.state import Console, ConsoleState
 from shopfloor.console.static import FOLDER, Rest, WebApp
 from shopfloor.console.view import VERSION, Runtime
 from shopfloor.samples import Misconfigured, Unavailable
-
-_log = logging.getLogger(__name__)
 
 SHOWN: Final = 20
 """Errors of single fields that a problem document lists at most."""
@@ -87,7 +84,6 @@ def create_app(
             Misconfigured: _unavailable,
             RequestValidationError: _invalid,
             HTTPException: _http,
-            Exception: _bug,
         },
     )
     app.state.console = ConsoleState(pipeline, now)
@@ -150,9 +146,3 @@ async def _http(request: Request, error: Exception) -> Response:
         error.detail if error.detail != title else f"{request.method} {request.url.path[:200]}: see /api/openapi.json"
     )
     return Problem(error.status_code, title, detail, headers=error.headers).response()
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("a request failed by an error in Shopfloor itself: %s", request.url.path, exc_info=error)
-    detail = f"{type(error).__name__}; the log has the rest, please report it"
-    return Problem(500, "Shopfloor made a mistake", detail).response()

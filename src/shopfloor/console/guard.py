@@ -1,6 +1,7 @@
 """Stands before everything: known hosts, same origin, bodies of JSON within bounds, and headers that protect."""
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shopfloor.console.problem import Problem
 
 LARGEST_BODY: Final = 64 * 1024
+
+_log = logging.getLogger(__name__)
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -45,12 +48,30 @@ class Guard:
             return
         problem = self._problem(scope)
         if problem is None:
-            await self._app(scope, receive, _protected(send))
+            await self._pass_on(scope, receive, _protected(send))
         elif scope["type"] == "websocket":
             # Closing before accepting answers the handshake with 403.
             await send({"type": "websocket.close", "code": 1008, "reason": problem.title})
         else:
             await problem.response()(scope, receive, _protected(send))
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An error that no handler knows is a mistake of ours: logged once, answered as one."""
+        started = scope["type"] == "websocket"
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if started:
+                raise
+            _log.exception("%s %s failed by an error in Shopfloor itself", scope["method"], scope["path"])
+            detail = f"{type(error).__name__}; the log has the rest, please report it"
+            await Problem(500, "Shopfloor made a mistake", detail).response()(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -72,9 +93,10 @@ class Guard:
 
 
 def own_names() -> Collection[str]:
-    """What this computer is called, in lower case."""
+    """What this computer is called, in lower case; asking DNS could take long where there is none."""
     name = socket.gethostname().lower()
-    return {name, name.partition(".")[0], socket.getfqdn().lower(), f"{name.partition('.')[0]}.local"}
+    short = name.partition(".")[0]
+    return {name, short, f"{short}.local"}
 
 
 def _known(host: str, hosts: Collection[str]) -> bool:

@@ -86,11 +86,14 @@ async def history(  # noqa: PLR0913, PLR0917  # a query has these parts
     start, end = _interval(console, from_, to)
     bucket = _bucket(every, aggregate, end - start)
     store = _historian(console)
-    if bucket is None:
-        series = await store.history(tag, start, end, limit)
-    else:
-        zone = console.runtime.plant.plant.timezone
-        series = await store.aggregate(tag, start, end, bucket, aggregate or "avg", zone)
+    try:
+        if bucket is None:
+            series = await store.history(tag, start, end, limit)
+        else:
+            zone = console.runtime.plant.plant.timezone
+            series = await store.aggregate(tag, start, end, bucket, aggregate or "avg", zone)
+    except ValueError as error:
+        raise Problem(422, "This cannot be summed up so", str(error)) from error
     if not series.times and not await _is_known(console, store, tag):
         raise _no_tag(tag)
     unit = console.catalogue.info(tag).unit
