@@ -159,14 +159,13 @@ async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> 
     from shopfloor import running  # noqa: PLC0415
 
     serving = asyncio.create_task(server)
-    stopped = asyncio.create_task(running.until_stopped())
-    parent = [asyncio.create_task(asyncio.to_thread(sys.stdin.read))] if with_parent else []
-    done, rest = await asyncio.wait({serving, stopped, *parent}, return_when=asyncio.FIRST_COMPLETED)
-    for task in rest:
+    stopped = asyncio.create_task(running.until_stopped(with_parent=with_parent))
+    done, _ = await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (serving, stopped):
         task.cancel()
+    await asyncio.gather(serving, stopped, return_exceptions=True)
     if serving in done:
         serving.result()
-    await asyncio.gather(serving, return_exceptions=True)
 
 
 @shopfloor.command()

@@ -1,6 +1,7 @@
 """The demonstration: a simulated press behind a real OPC UA server, a broker, and the whole product round it."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -81,7 +82,10 @@ class Press:
     async def stop(self) -> None:
         """End it."""
         if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
             await self._process.wait()
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -40,18 +43,28 @@ async def running(plant: Plant) -> AsyncGenerator[Pipeline]:
                 await console
 
 
-async def until_stopped(seconds: float | None = None) -> None:
-    """Wait for SIGINT or SIGTERM, or for so many seconds."""
+async def until_stopped(seconds: float | None = None, *, with_parent: bool = False) -> None:
+    """Wait for SIGINT or SIGTERM, for so many seconds, or until standard input ends (``with_parent``)."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if with_parent:
+        # A daemon: a thread of the loop's pool that waits for input would keep the process from ending.
+        threading.Thread(target=_until_input_ends, args=(loop, stop), daemon=True).start()
     try:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _until_input_ends(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        loop.call_soon_threadsafe(stop.set)
 
 
 async def run(plant: Plant, seconds: float | None = None) -> None:

@@ -81,8 +81,6 @@ class Reader(Protocol):
     position: int
     """The last offset that was committed."""
     state: bytes
-    new: bool
-    """Whether it had not taken anything yet when the journal was opened."""
 
     async def read(self, most_samples: int = 100_000) -> list[Entry]:
         """The next entries, in order, at least one; waits for it. Goes on behind what it gave last."""

@@ -127,11 +127,11 @@ class Counts:
         row.checkpoint = row.checkpoint if checkpoint is None else checkpoint
         write_row(db, row)
 
-    def register(self, db: sqlite3.Connection, name: str, start: int) -> tuple[int, bytes, bool]:
-        """Position and state of a reader, and whether it never took anything; a new one stands at ``start``."""
+    def register(self, db: sqlite3.Connection, name: str, start: int) -> tuple[int, bytes]:
+        """Position and state of a reader; a new one stands at ``start`` and is owed what is behind it."""
         known = self.readers.get(name)
         if known is not None:
-            return known.position, known.state, not any(row.reader == name for row in self._tallies.values())
+            return known.position, known.state
         self.forget(db, name)
         self.readers[name] = ReaderRow(self._number(), name, start, start)
         write_row(db, self.readers[name])
@@ -144,7 +144,7 @@ class Counts:
             base = BaseRow(self._number(), name, source.name, source.received - waiting)
             self._bases[name, source.name] = base
             write_row(db, base)
-        return start, b"", True
+        return start, b""
 
     def forget(self, db: sqlite3.Connection, name: str) -> bool:
         """Take a reader out with all its sums; False when there was none."""

@@ -33,9 +33,8 @@ Result = TypeVar("Result")
 class SqliteReader:
     """A named reader of a SqliteJournal; see ``journal.base.Reader``."""
 
-    def __init__(self, journal: "SqliteJournal", name: str, position: int, state: bytes, *, new: bool) -> None:
+    def __init__(self, journal: "SqliteJournal", name: str, position: int, state: bytes) -> None:
         """Made by ``SqliteJournal.reader``."""
-        self.new = new
         self.name = name
         self.position = position
         self.state = state
@@ -163,8 +162,8 @@ class SqliteJournal:
         """The reader of this name; a new one starts at the oldest entry."""
         if name not in self._readers:
             writer = self._writer
-            position, state, new = await self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
-            self._readers.setdefault(name, SqliteReader(self, name, position, state, new=new))
+            position, state = await self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
+            self._readers.setdefault(name, SqliteReader(self, name, position, state))
         return self._readers[name]
 
     async def forget(self, name: str) -> bool:

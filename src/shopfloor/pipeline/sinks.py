@@ -36,6 +36,8 @@ class SinkRunner(Runner):
         self._journal = journal
         self._reader: Reader | None = None
         self._commits: deque[Awaitable[None]] = deque()
+        self._again_until = 0
+        """Up to where a sink with a position of its own has confirmed before: what is offered up to there is a replay."""
 
     def lag(self) -> tuple[int, int]:
         """Entries that it has not committed yet."""
@@ -60,13 +62,7 @@ class SinkRunner(Runner):
         if held is None:
             reader.rewind()
             return 0
-        if held < reader.position and not reader.new:
-            logger.warning(
-                f"{self.name} holds less than it once confirmed; the journal delivers again what it still has",
-                component=self.name,
-                holds=held,
-                confirmed=reader.position,
-            )
+        self._again_until = reader.position
         reader.rewind(min(held, reader.position))
         return held
 
@@ -84,6 +80,8 @@ class SinkRunner(Runner):
                 tallies.append(Tally(entry.offset, entry.source, "delivered", len(batch), entry.received))
                 if entry.offset > held:
                     offers.append((entry.offset, batch))
+        if offers and offers[0][0] <= self._again_until:
+            self._say_again(offers[0][0])
         dead: list[tuple[int, str, Batch]] = []
         if offers:
             try:
@@ -93,6 +91,15 @@ class SinkRunner(Runner):
         self.samples += sum(tally.samples for tally in tallies if tally.outcome == "delivered")
         await self._settle(COMMITS_UNDER_WAY)
         self._commits.append(reader.commit(entries[-1].offset, tallies, dead=dead))
+
+    def _say_again(self, offset: int) -> None:
+        logger.warning(
+            f"{self.name} holds less than it once confirmed; the journal delivers again what it still has",
+            component=self.name,
+            delivered_from=offset,
+            confirmed=self._again_until,
+        )
+        self._again_until = 0
 
     async def _settle(self, most: int) -> None:
         """Wait until at most ``most`` commits are under way; raises Unavailable when the journal refused one."""
