@@ -37,7 +37,7 @@ class SinkRunner(Runner):
         self._reader: Reader | None = None
         self._commits: deque[Awaitable[None]] = deque()
         self._again_until = 0
-        """Up to where a sink with a position of its own has confirmed before: what is offered up to there is a replay."""
+        """What is offered up to here to a sink with a position of its own was confirmed once: a replay."""
 
     def lag(self) -> tuple[int, int]:
         """Entries that it has not committed yet."""
