@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -120,7 +120,7 @@ class Server:
     key: Path | None
     trust: Trust
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     plain_password: bool
     """Whether the password may go over the network unencrypted."""
     timeout: float
@@ -440,7 +440,7 @@ class Session:
             self._renewal = None
         uaclient = self._client.uaclient
         protocol = uaclient.protocol
-        active = self._peer is not None or not uaclient.session.authentication_token.is_null()
+        active = not uaclient.session.authentication_token.is_null()
         self._alive_there = active and (self._lost or protocol is None or protocol.is_closed)
         if protocol is not None and not protocol.is_closed and not self._alive_there:
             with contextlib.suppress(Exception):  # the other side may be gone already

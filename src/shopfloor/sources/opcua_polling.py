@@ -41,8 +41,8 @@ class Polling:
         """Read what is due, until something changed. Raises Unavailable."""
         changes = Changes()
         while not len(changes):
-            due, order, every, items = self._due[0]
             now = asyncio.get_running_loop().time()
+            due, order, every, items = self._due[0] if self._due else (math.inf, 0, 0.0, [])
             if due - now > _ALIVE:
                 await asyncio.sleep(_ALIVE)
                 await self._read([ua.NodeId(ua.Int32(ObjectIds.Server_ServerStatus_State))])

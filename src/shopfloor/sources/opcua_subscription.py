@@ -277,14 +277,17 @@ class Subscription:
             _log.info("subscription not resumed: %s", error)
             return False
         for sequence in sorted(result.AvailableSequenceNumbers or [], key=self._ahead):
-            if self._ahead(sequence) == 0 or self._ahead(sequence) > _LAST_SEQUENCE // 2:
+            if self._is_known(sequence):
                 self._acknowledge.append(sequence)  # it is durable, only the server does not know yet
             elif not await self._again(sequence):
                 self._lost += 1
         return True
 
+    def _is_known(self, sequence: int) -> bool:
+        return not 0 < self._ahead(sequence) <= _LAST_SEQUENCE // 2
+
     def _ahead(self, sequence: int) -> int:
-        """How far a sequence number is behind the last durable one; they wrap around to 1."""
+        """How many messages a sequence number is behind the last one; they wrap around to 1."""
         return (sequence - self._sequence) % _LAST_SEQUENCE
 
     async def _monitored(self, before: "Subscription | None") -> dict[int, int]:
@@ -391,7 +394,7 @@ class Subscription:
                 self._publish()
                 continue
             self.proven = True
-            if not publication.keep_alive and self._ahead(publication.sequence) > _LAST_SEQUENCE // 2:
+            if not publication.keep_alive and self._is_known(publication.sequence):
                 self._acknowledge.append(publication.sequence)  # known already
                 self._publish()
                 continue
