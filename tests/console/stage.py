@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from shopfloor.commands import Audit, Commands
 from shopfloor.console import serve
@@ -194,10 +195,12 @@ class Stage:
             await asyncio.sleep(0.2)
 
     def components(self) -> list[ComponentStatus]:
-        kinds = {"plc": ("source", "opcua"), "kepware": ("source", "opcua"), "mqtt": ("sink", "mqtt")}
+        kinds: dict[str, Literal["source", "sink"]] = {"plc": "source", "kepware": "source", "mqtt": "sink"}
+        types = {"historian": "duckdb", "mqtt": "mqtt"}
         return [
             ComponentStatus(
-                name, *kinds.get(name, ("historian", "duckdb")), state, self.since[name], name != "kepware",
+                name, kinds.get(name, "historian"), types.get(name, "opcua"), state, self.since[name],
+                required=name != "kepware",
                 last_error="127.0.0.1:1883 refuses the connection" if name == "mqtt" else "",
                 last_error_at=self.started if name == "mqtt" else 0, samples=self.received,
                 lag_entries=40 if state == "paused" else 0, lag_seconds=8.2 if state == "paused" else 0.0,

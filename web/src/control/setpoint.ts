@@ -55,7 +55,9 @@ export function outcomeNote(outcome: Pick<CommandOutcome, 'value' | 'done' | 'de
   return {
     tone: 'warning',
     text: `It is not known whether ${written} was written`,
-    detail: `${outcome.detail === '' ? '' : `${outcome.detail}. `}Check the machine before you write again.`,
+    detail: /look at the machine/.test(outcome.detail)
+      ? outcome.detail
+      : `${outcome.detail === '' ? '' : `${outcome.detail}. `}Check the machine before you write again.`,
   };
 }
 

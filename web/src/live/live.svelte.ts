@@ -26,7 +26,7 @@ class Live {
   phase = $state<Phase>('connecting');
   /** Why the stream is lost; for the engineer. */
   reason = $state('');
-  /** The server's clock when the stream was lost, ms UTC. */
+  /** The server's clock at the last that was heard before the stream was lost, ms UTC; 0 when nothing was. */
   lostAt = $state(0);
   /** Grows when values changed: whoever shows values reads it. */
   frame = $state(0);
@@ -94,7 +94,7 @@ class Live {
 
   private take(signal: Signal): void {
     if (signal.type === 'lost') {
-      if (this.phase !== 'lost') this.lostAt = this.now();
+      this.lostAt = this.columns.now;
       this.phase = 'lost';
       this.reason = signal.reason;
       return;
