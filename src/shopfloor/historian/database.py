@@ -217,6 +217,7 @@ class Database:
         """Rows of the generation that is being written."""
         self.damaged = False
         """Set when DuckDB found its file damaged; the next ``open`` moves it aside."""
+        self._dropped = False
         self._memory = memory
         self._threads = threads
         self._generation_rows = generation
@@ -577,6 +578,7 @@ class Database:
             self._stored = tuple(sorted([*kept, *new], key=lambda line: line.last))
             if generation is not None:
                 self._generations = self._generations[1:]
+                self._dropped = True
             for line in new:
                 line.segment.path.with_name(line.segment.name + PART).replace(line.segment.path)
         connection.close()
@@ -592,6 +594,22 @@ class Database:
             for name in names:
                 connection.execute("DELETE FROM garbage WHERE name = ?", [name])
         connection.close()
+
+    def shrink(self) -> None:
+        """Checkpoint, so that space of dropped generations at the end of the file goes back to the system."""
+        if not self._dropped:
+            return
+        connection = self._connected().cursor()
+        try:
+            with self._noting_damage(), translated(self.path), self._turn:
+                connection.execute("CHECKPOINT")
+            self._dropped = False
+        except Unavailable as error:
+            if not isinstance(error.__cause__, duckdb.TransactionException):
+                raise
+            # someone writes or reads just now: the next time will do
+        finally:
+            connection.close()
 
     def quarantine(self, line: Stored, error: Exception) -> None:
         """Move a segment that cannot be read aside, take it out of the catalogue, say what is lost."""

@@ -225,6 +225,7 @@ class DuckDbHistorian(Historian):
                     self._drop_merge()
                     self._database.quarantine(line, error)
             self._expire()
+            self._database.shrink()
             deadline = time.monotonic() + STEP
             while self._merging is not None or self._due(now):
                 if self._merging is None:
@@ -368,6 +369,10 @@ class DuckDbHistorian(Historian):
     async def size(self) -> Size:
         """Rows, bytes on disk and the oldest time."""
         return await self._query(self._size)
+
+    def stored(self) -> tuple[Stored, ...]:
+        """The compressed segments, for those who want to know what they cost."""
+        return self._database.stored
 
     def _size(self) -> Size:
         with self._database.snapshot() as snapshot:
