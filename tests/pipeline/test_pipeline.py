@@ -88,6 +88,33 @@ async def test_a_lost_source_is_tried_again(bench: Bench) -> None:
         assert (status.state, status.last_error) == ("running", "the cable is out")
 
 
+async def test_the_last_known_value_never_looks_live(bench: Bench) -> None:
+    """While its source is away a tag keeps its value with bad quality; what did not change is good again after."""
+    async with bench.running() as pipeline:
+        bench.machine.give(1.0)
+        bench.machine.give(40.0, tag="press-1/SP")
+        await until(lambda: len(bench.store.values) == 2, "both")
+        bench.machine.away = AWAY
+        bench.machine.queue.put_nowait(AWAY)
+        await until(lambda: state(pipeline, "plc") == "waiting", "the loss")
+        shown = {sample.tag: (sample.value, sample.quality) for sample in pipeline.live.samples()}
+        assert shown == {"press-1/PV": (1.0, Quality.LAST_KNOWN), "press-1/SP": (40.0, Quality.LAST_KNOWN)}
+        bench.machine.away = None
+        bench.machine.give(2.0)
+        await until(lambda: len(bench.store.values) == 3, "what came after")
+        shown = {sample.tag: (sample.value, sample.quality) for sample in pipeline.live.samples()}
+        assert shown == {"press-1/PV": (2.0, Quality.GOOD), "press-1/SP": (40.0, Quality.GOOD)}
+
+
+async def test_when_a_source_was_connected_is_kept(bench: Bench) -> None:
+    sinks = [ShelfConfig(name="shelf", type="shelf", store=bench.store, tags=["$source/*"])]
+    async with bench.running(sinks=sinks):
+        await until(lambda: bench.store.values == [True], "the connection")
+        bench.machine.queue.put_nowait(AWAY)
+        await until(lambda: bench.store.values == [True, False, True], "the loss and the return")
+        assert {sample.tag for sample in bench.store.samples} == {"$source/plc/connected"}
+
+
 async def test_a_misconfigured_component_waits_for_a_person(bench: Bench) -> None:
     """The others run on; a restart by hand tries it again."""
     bench.store.away = Misconfigured("wrong password")

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterable
 
-from shopfloor.samples import Batch, Sample
+import msgspec
+
+from shopfloor.samples import Batch, Quality, Sample
 
 
 class Live:
@@ -14,6 +16,7 @@ class Live:
 
     def __init__(self) -> None:
         self._latest: dict[str, tuple[int, Sample]] = {}
+        self._lost: dict[str, Sample] = {}
         self.revision = 0
         self._changed = asyncio.Event()
 
@@ -25,6 +28,30 @@ class Live:
             known = latest.get(sample.tag)
             if known is None or known[1].time <= sample.time:
                 latest[sample.tag] = (revision, sample)
+        self._wake()
+
+    def lose(self, tags: Iterable[str]) -> None:
+        """Their source is away: what is shown is the last known value, and says so by its quality."""
+        self.revision += 1
+        for tag in tags:
+            known = self._latest.get(tag)
+            if known is not None and tag not in self._lost:
+                self._lost[tag] = known[1]
+                stale = msgspec.structs.replace(known[1], quality=min(known[1].quality, Quality.LAST_KNOWN))
+                self._latest[tag] = (self.revision, stale)
+        self._wake()
+
+    def regain(self, tags: Iterable[str]) -> None:
+        """Their source is back: what has not changed meanwhile is as good as it was."""
+        self.revision += 1
+        for tag in tags:
+            before = self._lost.pop(tag, None)
+            known = self._latest.get(tag)
+            if before is not None and known is not None and known[1].time == before.time:
+                self._latest[tag] = (self.revision, before)
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -18,6 +18,8 @@ from shopfloor.seams import Sink
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
+KEPT: Final = ("*", "$source/*")
+"""What a historian keeps: every tag, and when each source was connected."""
 COMMITS_UNDER_WAY: Final = 4
 """Commits of a position that may be on their way to the disk while the sink goes on."""
 MAINTAIN_EVERY: Final = 60.0
@@ -32,7 +34,7 @@ class SinkRunner(Runner):
         """It reads the journal under its own name."""
         super().__init__(config, clock)
         self._build: Callable[[], Sink] = config.build
-        self._selection = Selection(config.tags if isinstance(config, SinkConfig) else ["*"])
+        self._selection = Selection(config.tags if isinstance(config, SinkConfig) else KEPT)
         self._journal = journal
         self._reader: Reader | None = None
         self._commits: deque[Awaitable[None]] = deque()

@@ -1,5 +1,7 @@
 """Runs a source: what it yields becomes durable, then visible, and only then is the generator resumed."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import ClassVar, Final, Literal
@@ -10,8 +12,11 @@ from shopfloor.journal import Journal
 from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.runner import Runner
 from shopfloor.plant import SourceConfig
-from shopfloor.samples import Batch, Command, Outcome, Quality, Sample
+from shopfloor.samples import Batch, Command, Outcome, Quality, Sample, Unavailable
 from shopfloor.seams import Source
+
+NOTE_SECONDS: Final = 1.0
+"""A full journal must not keep a source from leaving."""
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
@@ -37,6 +42,7 @@ class SourceRunner(Runner):
         self._connected = connected
         self._source: Source | None = None
         self._unstorable: set[str] = set()
+        self._tags: set[str] = set()
 
     async def work(self) -> None:
         """Connect, go on behind the last durable checkpoint, make every batch durable."""
@@ -47,6 +53,8 @@ class SourceRunner(Runner):
         async with source:
             self._source = source
             self.running()
+            self._live.regain(self._tags)
+            await self._note(connected=True)
             try:
                 await self._connected()
                 async with aclosing(source.batches()) as batches:
@@ -54,6 +62,15 @@ class SourceRunner(Runner):
                         await self._take(batch)
             finally:
                 self._source = None
+                self._live.lose(self._tags)
+                with contextlib.suppress(Unavailable, TimeoutError):
+                    async with asyncio.timeout(NOTE_SECONDS):
+                        await self._note(connected=False)
+
+    async def _note(self, *, connected: bool) -> None:
+        """Journal whether the source is connected: the historian keeps it, so a gap can be told from a standstill."""
+        now = self._clock()
+        await self._journal.append(Batch("$source", now, (f"$source/{self.name}/connected",), (now,), (connected,)))
 
     async def _take(self, batch: Batch) -> None:
         if not len(batch) and batch.checkpoint is None and not batch.lost_before:
@@ -65,6 +82,7 @@ class SourceRunner(Runner):
             batch = self._storable(batch, str(error))
             await self._journal.append(batch)
         self._live.take(batch)
+        self._tags.update(batch.tags)
         self.samples += len(batch)
 
     def _storable(self, batch: Batch, error: str) -> Batch:
