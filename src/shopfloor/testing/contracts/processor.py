@@ -59,8 +59,8 @@ class ProcessorContract(ABC):
             after.restore(before.snapshot())
             assert same_samples(output + _run(after, batches[cut:]), expected), f"restarted before batch {cut}"
 
-    def test_a_snapshot_changes_nothing_and_says_everything(self) -> None:
-        """Taking a snapshot has no effect, and restoring one gives a processor with the same snapshot."""
+    def test_taking_a_snapshot_changes_nothing(self) -> None:
+        """It has no effect on what follows, and a processor that takes it up gives the same snapshot."""
         watched, plain = self.build(), self.build()
         for batch in self.batches():
             assert same_samples(watched.process(batch), plain.process(batch))
