@@ -29,7 +29,7 @@ PLANT = {
     ],
     "commands": {"allow": [
         {"tag": "press-1/SP", "range": [0, 80]},
-        {"tag": "press-1/Start", "momentary": True},
+        {"tag": "press-1/Start", "momentary": True, "lease": "5 s"},
         {"tag": "press-1/Stop", "momentary": True},
         {"tag": "press-1/Mode", "role": "engineer"},
     ]},

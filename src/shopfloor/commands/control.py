@@ -103,7 +103,7 @@ class Commands:
         permission = self._allowed.get(tag)
         return None if permission is None else self._with_holder(permission)
 
-    async def send(  # who, what and how long are one call
+    async def send(
         self,
         tag: str,
         value: Value,
@@ -138,7 +138,7 @@ class Commands:
         press id again, while it is held, answers the same. ``session`` tells windows of one person
         apart. Awaiting raises Refused and Unavailable as ``send`` does.
         """
-        entry = Entry("press", issued_by, role, tag, True, press_id)  # the value that is written
+        entry = Entry("press", issued_by, role, tag, True, press_id)
         try:
             permission = self._permit(tag, role, press_id, momentary=True)
             press = self._presses.get(press_id)
@@ -322,7 +322,7 @@ class Commands:
         try:
             await self._audit.append(refused)
         except Unavailable as error:
-            _log.error("a refusal could not be recorded (%s): %s", detail, error)  # the error says it all
+            _log.error("a refusal could not be recorded (%s): %s", detail, error)
 
 
 def _value(record: Record) -> Value:

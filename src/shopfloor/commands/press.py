@@ -156,7 +156,7 @@ class Press:
             raise owed_by(predecessor)
 
     async def _record_begin(self) -> None:
-        entry = Entry("press", self.who, self._role, self.permission.tag, True, self.id)  # the value that is written
+        entry = Entry("press", self.who, self._role, self.permission.tag, True, self.id)
         record, _ = await self._audit.begin(entry, "press")
         if record is None:
             raise Refused(
@@ -172,7 +172,7 @@ class Press:
             return Outcome(
                 self.id, done=False, detail=f"the press was over before it could be carried out: {self.reason}"
             )
-        command = Command(self.id, self.permission.tag, True, self.who, self._clock.now() + left)  # the value
+        command = Command(self.id, self.permission.tag, True, self.who, self._clock.now() + left)
         watch = asyncio.create_task(self._watch())
         try:
             return await self._execution.carry_out(command, self.permission.lease, self._ended)
@@ -197,7 +197,7 @@ class Press:
     async def _release(self, attempt: int) -> Outcome:
         patience = self.permission.expires
         command = Command(
-            f"{self.id}~{attempt}", self.permission.tag, False, self.who, self._clock.now() + patience  # the value
+            f"{self.id}~{attempt}", self.permission.tag, False, self.who, self._clock.now() + patience
         )  # fmt: skip
         return await self._execution.carry_out(command, patience)
 
