@@ -27,6 +27,7 @@ def plant_or_problems(text: str) -> Plant | list[str]:
     assert problems
     assert all(1 <= problem.line <= len(text.splitlines()) + 1 and problem.text for problem in problems)
     assert said.encode(), "it can be printed"
+    assert all(str(problem).isprintable() for problem in problems), "on one line, nothing that moves the cursor"
     return [str(problem) for problem in problems]
 
 
@@ -46,6 +47,9 @@ def file_with(folder: Path, text: str) -> Path:
 @example("*a")
 @example("*a : b")
 @example("!!int x")
+@example('"\\e[2J\\n": 1')
+@example('plant: {"\\e[2J": "\\e", "a\\nb": 1}')
+@example('machines: [{id: "\\e[2J\\n"}]\nshifts: [{days: "\\n"}]')
 @example("--- |\n a\n...\n--- b")
 @given(st.text(st.characters(codec=None), max_size=200))
 def test_any_text_gives_a_plant_or_a_plant_error(text: str) -> None:
@@ -244,6 +248,14 @@ def test_an_environment_variable_stands_for_itself_only(monkeypatch: pytest.Monk
     monkeypatch.setenv("TITLE", "a: [${TITLE}, *b]")
     plant = parse("plant: {site: x}\nmachines: [{id: a, title: 'Line ${TITLE}'}]", "plant.yaml", FOLDER)
     assert plant.machines[0].title == "Line a: [${TITLE}, *b]"
+
+
+def test_an_error_does_not_show_what_a_variable_holds() -> None:
+    text = "plant: {site: '${PLC_PASSWORD} x', timezone: '${PLC_PASSWORD}'}\nconsole: {listen: '${PLC_PASSWORD}'}"
+    problems = plant_or_problems(text)
+    assert isinstance(problems, list)
+    assert len(problems) == 3
+    assert "hunter2" not in str(problems)
 
 
 def test_a_components_fault_does_not_make_its_tags_unknown() -> None:

@@ -283,8 +283,13 @@ class Reader:
 
 
 def dotted(place: Place) -> str:
-    """The place as a person writes it: ``sources[0].tags[3].node``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place if step != "").lstrip(".")
+    """The place as a person writes it, on one line: ``sources[0].tags[3].node``."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{_visible(step)}" for step in place if step != "")
+    return "".join(steps).removeprefix(".")
+
+
+def _visible(key: str) -> str:
+    return key if key.isprintable() else repr(key)
 
 
 def _line(event: Any) -> int:

@@ -68,6 +68,8 @@ def said(detail: ErrorDetails, model: type[BaseModel]) -> str:
         text = _WORDS[kind](detail.get("ctx", {}))
     else:
         text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if isinstance(given, FromEnvironment) and given:  # what a variable holds may be secret
+        text = text.replace(str(given), "…")
     shown = _shown(given) if kind != "secret" and not _is_secret(field) else ""
     return text if not shown or "(here: " in text else f"{text} (here: {shown})"
 
