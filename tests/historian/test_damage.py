@@ -80,8 +80,8 @@ async def test_a_killed_historian_opens_again_with_little_to_read(tmp_path: Path
         copy.mkdir()
         for file in tmp_path.glob("h.duckdb*"):
             (shutil.copytree if file.is_dir() else shutil.copy)(file, copy / file.name)
-    assert CHECKPOINT == "8MB"
-    assert most < 16 * 10**6
+    assert CHECKPOINT == "4MB"
+    assert most < 8 * 10**6
     async with store(copy) as historian:
         assert (await historian.size()).rows == 600_000
 

@@ -68,7 +68,8 @@ class Plant:
         for chosen in (tags[kind < _COUNTER], tags[kind == _COUNTER], tags[kind == _SWITCH]):
             if not len(chosen):
                 continue
-            names = [self.names[i] for i in chosen.tolist()] * seconds
+            numbers: list[int] = chosen.tolist()
+            names = [self.names[i] for i in numbers] * seconds
             second = begin + np.repeat(np.arange(seconds), len(chosen))
             times = BEGIN + second * SECOND + self._noise.integers(0, 20, len(second)) * 10**6
             values: Sequence[Any]
@@ -98,12 +99,15 @@ class PlainTable:
         self._ids = {name: i for i, name in enumerate(names)}
 
     def write(self, batches: Sequence[Batch]) -> None:
+        """Append the batches' rows."""
         table = _arrow_table(
             {
                 "tag": np.array([self._ids[tag] for batch in batches for tag in batch.tags], np.int32),
                 "time": np.concatenate([np.frombuffer(cast("bytes", batch.times), np.int64) for batch in batches]),
                 "value": np.concatenate([np.array(batch.values, np.float64) for batch in batches]),
-                "quality": np.concatenate([np.frombuffer(cast("bytes", batch.qualities), np.uint16) for batch in batches]),
+                "quality": np.concatenate(
+                    [np.frombuffer(cast("bytes", batch.qualities), np.uint16) for batch in batches]
+                ),
             }
         )
         self._connection.register("incoming", table)
@@ -120,6 +124,7 @@ class PlainTable:
         return len(found)
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
 
@@ -148,7 +153,7 @@ async def _run(folder: Path, fast: int, journalled: int) -> list[Result]:
 
 async def _ingest(folder: Path, rows: int) -> float:
     """Rows a second from the journal's file to held, in a process that has nothing else to do."""
-    folder.mkdir()
+    await asyncio.to_thread(folder.mkdir)
     journal = await SqliteJournal.open(folder / "journal.db")
     try:
         total = 0
@@ -172,7 +177,7 @@ async def _ingest(folder: Path, rows: int) -> float:
             start = time.perf_counter()
             while done < total:
                 entries = await reader.read()
-                batches = [(entry.offset, entry.batch) for entry in entries]
+                batches = [(entry.offset, entry.batch) for entry in entries if entry.batch is not None]
                 await historian.write_many(batches)
                 await reader.commit(entries[-1].offset)
                 done += sum(len(batch) for _, batch in batches)
@@ -238,7 +243,10 @@ async def _opened(folder: Path, number: int) -> float:
     copy = folder / f"crashed-{number}"
     source = folder / "history"
     await asyncio.to_thread(
-        shutil.copytree, source, copy, copy_function=lambda a, b: (os.link if a.endswith(".segment") else shutil.copy)(a, b)
+        shutil.copytree,
+        source,
+        copy,
+        copy_function=lambda a, b: (os.link if a.endswith(".segment") else shutil.copy)(a, b),
     )
     historian = DuckDbHistorian(DuckDbConfig(path=copy / "history.duckdb"))
     start = time.perf_counter()

@@ -46,8 +46,8 @@ GENERATION: Final = 2_000_000
 """Rows after which the next generation begins: what a query of the newest rows has to look through."""
 WAITING: Final = 8
 """Closed generations that may wait for compaction before writing has to wait too."""
-CHECKPOINT: Final = "8MB"
-"""Write-ahead log after which DuckDB checkpoints: replaying it takes some 40 ms."""
+CHECKPOINT: Final = "4MB"
+"""Write-ahead log after which DuckDB checkpoints: replaying it takes some tens of milliseconds."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE about (format INTEGER, position BIGINT);
