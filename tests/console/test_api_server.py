@@ -127,3 +127,20 @@ async def test_a_false_content_length_is_refused(address: str, length: str) -> N
         status = (await reader.readline()).split()[1]
     writer.close()
     assert status in {b"400", b"413"}
+
+
+async def test_the_plant_file_names_further_hosts(runtime: FakeRuntime) -> None:
+    console = runtime.plant.console
+    assert console is not None
+    runtime.plant = runtime.plant.model_copy(
+        update={"console": console.model_copy(update={"hosts": ["plant.example.com"]})}
+    )
+    listen = f"127.0.0.1:{free_port()}"
+    serving = await started(runtime, listen)
+    async with httpx.AsyncClient() as client:
+        for host, status in (("plant.example.com", 200), ("PLANT.example.com:443", 200), ("other.example.com", 421)):
+            answer = await client.get(f"http://{listen}/health", headers={"Host": host})
+            assert answer.status_code == status
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
