@@ -5,20 +5,24 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import pytest_asyncio
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.node import Node
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
-from shopfloor.protocols.opcua_security import generate
+from shopfloor.protocols.opcua_security import generate, identity
 from shopfloor.samples import Misconfigured
 from shopfloor.simulators.press import TAGS, PressServer, serve
 from shopfloor.simulators.press_line import Press, State
 from shopfloor.testing.contracts import Leftovers, until
 from shopfloor.testing.programs import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def endpoint() -> str:
@@ -41,71 +45,86 @@ def node(client: Client, name: str) -> Node:
     return client.get_node(f"ns=2;s=Channel1.Device1.{name}")
 
 
-async def test_every_tag_is_there_with_its_type_and_unit() -> None:
-    async with PressServer(endpoint(), Press(running=True)) as server, Client(server.endpoint) as client:
-        for name, tag in TAGS.items():
-            value = await node(client, name).read_data_value()
-            assert value.Value is not None
-            assert value.Value.VariantType == tag.kind
-            assert value.StatusCode is not None
-            assert value.StatusCode.is_good()
-            assert value.SourceTimestamp is not None
-        assert (await node(client, "PV").get_path(as_string=True))[-3:] == ["2:Channel1", "2:Device1", "2:PV"]
-        unit = await node(client, "PV").get_child("0:EngineeringUnits")
-        assert (await unit.read_value()).DisplayName.Text == "bar"
+class Line(NamedTuple):
+    server: PressServer
+    client: Client
 
 
-async def test_values_move_and_the_source_says_when() -> None:
-    async with at_work(Press(running=True)) as server, Client(server.endpoint) as client:
-
-        async def read() -> tuple[object, object]:
-            found = await node(client, "PV").read_data_value()
-            assert found.Value is not None
-            return found.Value.Value, found.SourceTimestamp
-
-        first = await read()
-
-        async def moved() -> bool:
-            return all(now != then for now, then in zip(await read(), first, strict=True))
-
-        await until(moved, "the pressure moves")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def line() -> AsyncIterator[Line]:
+    """One press at work for all tests that leave it as they found it: a server takes a second to come up."""
+    async with (
+        at_work(Press(running=True, jam_every=math.inf)) as server,
+        Client(server.endpoint) as client,
+    ):
+        yield Line(server, client)
 
 
-async def test_buttons_and_set_point_reach_the_machine() -> None:
-    async with at_work(Press(running=False, jam_every=math.inf)) as server, Client(server.endpoint) as client:
-        await node(client, "Start").write_value(True)
-        await node(client, "Start").write_value(False)  # faster than a scan: must not be missed
-        assert server.press.running
+async def test_every_tag_is_there_with_its_type_and_unit(line: Line) -> None:
+    for name, tag in TAGS.items():
+        value = await node(line.client, name).read_data_value()
+        assert value.Value is not None
+        assert value.Value.VariantType == tag.kind
+        assert value.StatusCode is not None
+        assert value.StatusCode.is_good()
+        assert value.SourceTimestamp is not None
+    path = await node(line.client, "PV").get_path(as_string=True)
+    assert path[-3:] == ["2:Channel1", "2:Device1", "2:PV"]
+    unit = await node(line.client, "PV").get_child("0:EngineeringUnits")
+    assert (await unit.read_value()).DisplayName.Text == "bar"
 
+
+async def test_values_move_and_the_source_says_when(line: Line) -> None:
+    async def read() -> tuple[object, object]:
+        found = await node(line.client, "PV").read_data_value()
+        assert found.Value is not None
+        return found.Value.Value, found.SourceTimestamp
+
+    first = await read()
+
+    async def moved() -> bool:
+        return all(now != then for now, then in zip(await read(), first, strict=True))
+
+    await until(moved, "the pressure moves")
+
+
+async def test_buttons_and_set_point_reach_the_machine(line: Line) -> None:
+    async def motor(*, runs: bool) -> None:
         async def shown() -> bool:
-            return bool(await node(client, "MotorStatus").read_value())
+            return bool(await node(line.client, "MotorStatus").read_value() == runs)
 
-        await until(shown, "the motor's status shows that it runs")
-        await node(client, "SP").write_value(55.5, ua.VariantType.Float)
-        assert server.press.set_point == 55.5
-        assert await node(client, "SP").read_value() == 55.5
-        await node(client, "Stop").write_value(True)
-        assert server.press.read().State == State.STOPPED
+        await until(shown, f"the motor's status shows {runs}")
 
-
-async def test_what_the_plc_would_refuse_is_refused() -> None:
-    async with PressServer(endpoint(), Press()) as server, Client(server.endpoint) as client:
-        with pytest.raises(UaStatusCodeError, match="BadTypeMismatch"):
-            await node(client, "SP").write_value("fast", ua.VariantType.String)
-        for name in ("PV", "GoodParts", "State"):
-            with pytest.raises(UaStatusCodeError, match=r"Denied|NotWritable"):
-                await node(client, name).write_value(1, TAGS[name].kind)
+    await node(line.client, "Stop").write_value(True)
+    assert line.server.press.read().State == State.STOPPED
+    await motor(runs=False)
+    await node(line.client, "Stop").write_value(False)
+    await node(line.client, "Start").write_value(True)
+    await node(line.client, "Start").write_value(False)  # faster than a scan: must not be missed
+    assert line.server.press.running
+    await motor(runs=True)
+    await node(line.client, "SP").write_value(55.5, ua.VariantType.Float)
+    assert line.server.press.set_point == 55.5
+    assert await node(line.client, "SP").read_value() == 55.5
 
 
-async def test_nan_as_set_point_is_replaced_by_what_the_plc_goes_on_with() -> None:
-    async with at_work(Press(running=True)) as server, Client(server.endpoint) as client:
-        await node(client, "SP").write_value(math.nan, ua.VariantType.Float)
+async def test_what_the_plc_would_refuse_is_refused(line: Line) -> None:
+    with pytest.raises(UaStatusCodeError, match="BadTypeMismatch"):
+        await node(line.client, "SP").write_value("fast", ua.VariantType.String)
+    for name in ("PV", "GoodParts", "State"):
+        with pytest.raises(UaStatusCodeError, match=r"Denied|NotWritable"):
+            await node(line.client, name).write_value(1, TAGS[name].kind)
 
-        async def replaced() -> bool:
-            return bool(await node(client, "SP").read_value() == 40)
 
-        await until(replaced, "the set-point shows 40 again")
-        assert server.press.set_point == 40
+async def test_nan_as_set_point_is_replaced_by_what_the_plc_goes_on_with(line: Line) -> None:
+    await node(line.client, "SP").write_value(45.0, ua.VariantType.Float)
+    await node(line.client, "SP").write_value(math.nan, ua.VariantType.Float)
+
+    async def replaced() -> bool:
+        return bool(await node(line.client, "SP").read_value() == 45)
+
+    await until(replaced, "the set-point shows 45 again")
+    assert line.server.press.set_point == 45
 
 
 async def test_extra_tags_change_each_second_and_are_browsable() -> None:
@@ -125,8 +144,10 @@ async def test_extra_tags_change_each_second_and_are_browsable() -> None:
 
 async def test_security_is_offered_with_a_certificate_and_kept(tmp_path: Path) -> None:
     generate(tmp_path / "client.der", tmp_path / "client.pem")
+    (tmp_path / "server").mkdir()
+    identity(tmp_path / "server")
+    own = (tmp_path / "server" / "own.der").read_bytes()
     async with PressServer(endpoint(), Press(), certificates=tmp_path / "server") as server:
-        own = (tmp_path / "server" / "own.der").read_bytes()
         client = Client(server.endpoint)
         await client.set_security(
             SecurityPolicyBasic256Sha256,
@@ -136,8 +157,7 @@ async def test_security_is_offered_with_a_certificate_and_kept(tmp_path: Path) -
         )
         async with client:
             assert await node(client, "SP").read_value() == 40
-    async with PressServer(endpoint(), Press(), certificates=tmp_path / "server"):
-        assert (tmp_path / "server" / "own.der").read_bytes() == own
+    assert (tmp_path / "server" / "own.der").read_bytes() == own, "a certificate that clients trust is not replaced"
 
 
 async def test_with_users_only_they_come_in() -> None:

@@ -130,6 +130,20 @@ class PressServer:
         self._elapsed = 0.0
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            with suppress(Exception):  # a server that did not start cannot be stopped cleanly either
+                await self._server.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self._server.stop()
+
+    async def _open(self) -> None:
         server = self._server
         await server.init()
         server.set_endpoint(self.endpoint)
@@ -140,17 +154,9 @@ class PressServer:
         try:
             await server.start()
         except OSError as error:
-            with suppress(Exception):  # a server that did not start cannot be stopped cleanly either
-                await server.stop()
             raise Misconfigured(
                 f"the simulator cannot listen at {self.endpoint}: {error.strerror or error}; choose another port"
             ) from error
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        await self._server.stop()
 
     async def run(self) -> None:
         """Let the press run in real time until cancelled."""
