@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import shutil
 import struct
 import threading
 from array import array
@@ -30,6 +31,11 @@ ODD: list[Value] = [
     None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1, 0.0, -0.0, math.inf, -math.inf, 5e-324, 1.7e308,
     "", "Grüße 🏭", "\0", "\ud800", "x" * 1_000_000, b"", b"\x00\xff" * 100,
     struct.unpack("<d", b"\x01\0\0\0\0\0\xf0\x7f")[0],
+]  # fmt: skip
+
+
+EARLIER: list[Value] = [
+    None, True, -1, 2**63, 2**64 - 1, -0.0, math.inf, math.nan, 0.1, "Grüße 🏭", "\ud800", b"\x00\xff", "x" * 5000, 17,
 ]  # fmt: skip
 
 
@@ -322,3 +328,21 @@ def test_its_type_is_found_and_its_options_are_checked() -> None:
 def test_no_rows_are_rows_too() -> None:
     assert len(Rows.joined([])) == 0
     assert list(Rows.empty().values()) == []
+
+
+async def test_segments_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """``data/*.segment`` were written by the version that first had their format; they are never written anew."""
+    for file in sorted((Path(__file__).parent / "data").glob("*.segment")):
+        folder = tmp_path / file.stem
+        (folder / "h.duckdb.segments").mkdir(parents=True)
+        shutil.copy(file, folder / "h.duckdb.segments" / "0000000000000002-00000001-20514.segment")
+        async with store(folder) as historian:
+            assert await historian.tags() == ["m/odd", "m/walk"]
+            odd = [sample for _, sample in await historian.records("m/odd", *EVER)]
+            assert bits([s.value for s in odd]) == bits(EARLIER)
+            assert [(s.time, s.quality, s.status, s.server_time) for s in odd] == [
+                (BEGIN + i * SECOND, i * 9, i * 2**27, BEGIN + i if i % 2 else 0) for i in range(len(EARLIER))
+            ]
+            walk = await historian.history("m/walk", *EVER)
+            assert walk.times.tolist() == [BEGIN + i * SECOND + i % 7 * 10**6 for i in range(2000)]
+            assert list(walk.values) == [i * i % 977 / 100 for i in range(2000)]

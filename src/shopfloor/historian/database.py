@@ -24,7 +24,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -587,11 +587,15 @@ class Database:
 
     def _sweep(self, names: Sequence[str]) -> None:
         """Delete files that no line of the catalogue names any more."""
+        gone: list[str] = []
         for name in names:
-            (self.folder / name).unlink(missing_ok=True)
+            # where an open file cannot be deleted (Windows, a query under way) the next opening does it
+            with suppress(PermissionError):
+                (self.folder / name).unlink(missing_ok=True)
+                gone.append(name)
         connection = self._connected().cursor()
         with translated(self.path), self._turn, self._transaction(connection):
-            for name in names:
+            for name in gone:
                 connection.execute("DELETE FROM garbage WHERE name = ?", [name])
         connection.close()
 

@@ -147,8 +147,8 @@ class DuckDbHistorian(Historian):
         self._raise_failure()
         if await self._on(self._writer, lambda: self._database.write(entries)):
             self._start_compacting()
-        while self._database.closed_generations > WAITING and self._compacting is not None:
-            await asyncio.wait([self._compacting])
+        while self._database.closed_generations > WAITING:
+            await asyncio.wait([self._start_compacting()])
             self._raise_failure()
 
     def _raise_failure(self) -> None:
@@ -157,9 +157,10 @@ class DuckDbHistorian(Historian):
         if failure is not None:
             raise failure
 
-    def _start_compacting(self) -> None:
+    def _start_compacting(self) -> asyncio.Future[None]:
         if self._compacting is None or self._compacting.done():
             self._compacting = asyncio.ensure_future(self._compact_closed())
+        return self._compacting
 
     async def _compact_closed(self) -> None:
         try:
@@ -188,9 +189,7 @@ class DuckDbHistorian(Historian):
             if self._is_due(now):
                 await self._on(self._writer, self._database.turn)
                 self._opened = None
-            self._start_compacting()
-            if self._compacting is not None:
-                await asyncio.wait([self._compacting])
+            await asyncio.wait([self._start_compacting()])
             self._raise_failure()
             await self._on(self._background, lambda: self._keep_up(now))
 
