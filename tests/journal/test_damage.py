@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shopfloor.journal import Entry, SqliteJournal, Tally, balances
+from shopfloor.journal.file import PAGE
 from shopfloor.samples import Batch, Misconfigured
 
 TAGS = ("a/x", "a/y", "b/z")
@@ -93,8 +94,8 @@ async def test_a_file_damaged_anywhere_is_salvaged(tmp_path: Path, seed: int) ->
     origin = tmp_path / "origin.db"
     offsets = await filled(origin, 60, samples=40)
     size = origin.stat().st_size
-    heads = [page + at for page in range(0, size, 4096) for at in (0, 1, 3, 5, 8, 9, 20)]
-    places = [*range(100), *chosen.sample(heads, 60), *(chosen.randrange(size) for _ in range(60))]
+    heads = [page + at for page in range(0, size, PAGE) for at in (0, 1, 3, 5, 8, 9, 20)]
+    places = [*range(100), *chosen.sample(heads, min(60, len(heads))), *(chosen.randrange(size) for _ in range(60))]
     for place in places:
         folder = tmp_path / str(place)
         folder.mkdir(exist_ok=True)
@@ -106,7 +107,8 @@ async def test_a_file_damaged_anywhere_is_salvaged(tmp_path: Path, seed: int) ->
             fresh = await journal.append(batch(1000))
             entries = await everything(journal, fresh)
             whole = [e for e in entries if e.batch is not None]
-            assert len(whole) >= 60 - 2 - 12, f"byte {place}: one flipped byte cost {60 - 2 - len(whole)} entries"
+            lost = 59 - len(whole)
+            assert lost <= PAGE // 800, f"byte {place}: one flipped byte cost {lost} entries, more than a page holds"
             for entry in whole[:-1]:
                 number = offsets.index(entry.offset)
                 assert entry.batch is not None
@@ -124,7 +126,7 @@ async def test_a_cut_file_is_salvaged_and_the_damaged_one_kept(tmp_path: Path) -
         fresh = await journal.append(batch(0))
         assert fresh > offsets[-1]
         entries = await everything(journal, fresh)
-        assert len(entries) > 100
+        assert len(entries) > 80
         assert "damaged" in journal.salvaged
         assert [kept for kept in tmp_path.iterdir() if ".damaged-" in kept.name]
 
@@ -151,8 +153,8 @@ async def test_damage_met_while_running_is_repaired_without_a_restart(tmp_path: 
     offsets = await filled(path, 300, samples=60)
     async with opened(path) as journal:
         with path.open("r+b") as file:  # behind the back of the running journal
-            file.seek(path.stat().st_size // 2 // 4096 * 4096)
-            file.write(b"\xff" * 4096)
+            file.seek(path.stat().st_size // 2 // PAGE * PAGE)
+            file.write(b"\xff" * PAGE)
         fresh = await journal.append(batch(1))
         entries = await everything(journal, fresh)
         assert len([e for e in entries if e.batch is not None]) > 280

@@ -103,14 +103,20 @@ def _raw(folder: Path, group: list[Batch], commits: int) -> float:
 
 
 async def _append(journal: SqliteJournal, groups: list[list[Batch]], commits: int) -> float:
-    """Samples a second with two groups under way: one is written while the next is handed over."""
+    """Samples a second from twenty sources that each wait for their batch: ten are written, ten handed over."""
+    batches = [batch for group in groups for batch in group]
+    left = commits * BATCHES
+
+    async def source(number: int) -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await journal.append(batches[(left + number) % len(batches)])
+
     began = time.perf_counter()
-    under_way: list[asyncio.Future[list[int]]] = []
-    for n in range(commits):
-        under_way.append(asyncio.gather(*(journal.append(batch) for batch in groups[n % len(groups)])))
-        if len(under_way) > 1:
-            await under_way.pop(0)
-    await asyncio.gather(*under_way)
+    async with asyncio.TaskGroup() as sources:
+        for number in range(2 * BATCHES):
+            sources.create_task(source(number))
     return commits * BATCHES * len(TAGS) / (time.perf_counter() - began)
 
 
