@@ -12,9 +12,9 @@ from websockets.asyncio.client import connect
 
 from shopfloor.console import serve, url
 from shopfloor.console.server import _address
-from shopfloor.samples import Misconfigured
+from shopfloor.samples import Misconfigured, Sample
 from shopfloor.testing.programs import free_port
-from tests.console.fakes import FakeRuntime
+from tests.console.fakes import T0, FakeRuntime
 
 
 async def started(runtime: FakeRuntime, listen: str) -> asyncio.Task[None]:
@@ -31,7 +31,7 @@ async def test_it_stops_with_open_streams_and_pressed_buttons_and_frees_the_port
         runtime.writes.clear()
         serving = await started(runtime, listen)
         async with (
-            httpx.AsyncClient() as client,
+            httpx.AsyncClient(timeout=30) as client,
             client.stream("GET", f"http://{listen}/api/live") as stream,
             connect(f"ws://{listen}/api/hold") as hold,
         ):
@@ -48,6 +48,25 @@ async def test_it_stops_with_open_streams_and_pressed_buttons_and_frees_the_port
             while len(runtime.writes) < 2:  # the fake machine has no event
                 await asyncio.sleep(0.005)
         assert [value for _, value in runtime.writes] == [True, False]
+
+
+async def test_it_stops_soon_though_a_viewer_reads_nothing(
+    runtime: FakeRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    serving = await started(runtime, f"127.0.0.1:{port}")
+    with socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(("127.0.0.1", port))
+        stuck.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for i in range(30):
+            runtime.give(*[Sample(f"wide/{n}", T0 + i, "x" * 900) for n in range(500)])
+            await asyncio.sleep(0.05)  # the stream's pace, until the kernel takes no more
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    assert "Cancel" not in caplog.text
+    assert "Exception" not in caplog.text
 
 
 async def test_it_leaves_the_signals_alone(runtime: FakeRuntime) -> None:
@@ -114,7 +133,7 @@ async def test_garbage_on_the_port_does_no_harm(address: str) -> None:
             writer.write(garbage)
             await writer.drain()
         writer.close()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         assert (await client.get(f"http://{address}/health")).status_code == 200
 
 
@@ -137,7 +156,7 @@ async def test_the_plant_file_names_further_hosts(runtime: FakeRuntime) -> None:
     )
     listen = f"127.0.0.1:{free_port()}"
     serving = await started(runtime, listen)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         for host, status in (("plant.example.com", 200), ("PLANT.example.com:443", 200), ("other.example.com", 421)):
             answer = await client.get(f"http://{listen}/health", headers={"Host": host})
             assert answer.status_code == status

@@ -24,6 +24,8 @@ QUEUE: Final = 25
 """Events that wait for a viewer before it skips to a new state."""
 PATIENCE: Final = 10.0
 """Seconds that a viewer may take to read one event."""
+FAREWELL: Final = 0.3
+"""Seconds that a viewer has to read the last event when the console stops."""
 VIEWERS: Final = 500
 """At most at once."""
 FRESH: Final = 0.1
@@ -40,7 +42,7 @@ class Viewer:
         self._events: deque[bytes] = deque()
         self._wake = asyncio.Event()
         self._skips = True
-        self._closed = False
+        self.closed = asyncio.Event()
 
     def offer(self, event: bytes) -> None:
         """Add an event; when too many wait they are all replaced by a new state."""
@@ -55,15 +57,15 @@ class Viewer:
 
     def close(self) -> None:
         """End the connection."""
-        self._closed = True
+        self.closed.set()
         self._wake.set()
 
     async def next(self, state: Callable[[], bytes]) -> bytes | None:
         """What is to be sent now, in one piece; None at the end. ``state`` gives the whole state of now."""
-        while not (self._events or self._skips or self._closed):
+        while not (self._events or self._skips or self.closed.is_set()):
             self._wake.clear()
             await self._wake.wait()
-        if self._closed:
+        if self.closed.is_set():
             return None
         if self._skips:
             self._skips = False
@@ -223,14 +225,18 @@ class LiveResponse(Response):
         viewer = self._stream.join()
         sending = asyncio.create_task(self._send(viewer, send))
         leaving = asyncio.create_task(_disconnected(receive))
+        closing = asyncio.create_task(viewer.closed.wait())
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if closing.done():
+                await asyncio.wait({sending, leaving}, timeout=FAREWELL, return_when=asyncio.FIRST_COMPLETED)
+            gone = leaving.done()
         finally:
             self._stream.leave(viewer)
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-        if not sending.cancelled() and isinstance(sending.exception(), TimeoutError):
+            for task in (sending, leaving, closing):
+                task.cancel()
+            await asyncio.gather(sending, leaving, closing, return_exceptions=True)
+        if not gone and (sending.cancelled() or sending.exception() is not None):
             # A plain close would wait for ever for what this viewer never reads.
             abort = scope.get("state", {}).get("abort")
             if abort is not None:
