@@ -1,5 +1,6 @@
 """Certificates: made once, never weakened, refused with what to do."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,6 +63,11 @@ class TestOwn:
         assert first.certificate == second.certificate
         assert first.application_uri == application_uri(first.certificate)
         assert first.application_uri.startswith("urn:")
+
+    def test_sources_that_begin_together_share_it(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: identity(tmp_path / "pki"), range(4)))
+        assert len({own.certificate for own in found}) == 1
 
     def test_its_key_is_for_its_owner_only(self, tmp_path: Path) -> None:
         generate(tmp_path / "own.der", tmp_path / "own.pem")

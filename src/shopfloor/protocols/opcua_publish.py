@@ -21,7 +21,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, variant_from_binary
 
-from shopfloor.protocols.opcua_values import EPOCH, iso, json_ready, nanoseconds, plain, raw_structure, text_of
+from shopfloor.protocols.opcua_values import EPOCH, LAST, iso, json_ready, nanoseconds, plain, raw_structure, text_of
 from shopfloor.samples import Value
 
 Structures = Callable[[ua.NodeId, bytes], object]
@@ -33,16 +33,18 @@ _STATUS_CHANGE: Final = ObjectIds.StatusChangeNotification_Encoding_DefaultBinar
 _VALUE, _STATUS, _SOURCE, _SERVER, _SOURCE_PICO, _SERVER_PICO = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _BEYOND: Final = 0x40
 """Bits of the mask from here on have no meaning."""
+_STAMP_FIELDS: Final = ((_STATUS, "I"), (_SOURCE, "q"), (_SOURCE_PICO, "H"), (_SERVER, "q"), (_SERVER_PICO, "H"))
 _ARRAY, _DIMENSIONS = 0x80, 0x40
 _DATETIME, _STRING, _BYTESTRING, _EXTENSION = 13, 12, 15, 22
 _SCALARS: Final = dict(zip(range(1, 12), "?bBhHiIqQfd", strict=True))
 """struct's letter for each fixed-size built-in type, Boolean to Double."""
-_FIRST_RUN, _LONGEST_RUN = 16, 65_536
+_FIRST_RUN, _LONGEST_RUN, _SHORT_RUN = 16, 65_536, 4
+_ALONE: Final = 64
+"""Items that are read one by one after a short run."""
 
 _U32: Final = Struct("<I")
 _I32: Final = Struct("<i")
 _I64: Final = Struct("<q")
-_U16: Final = Struct("<H")
 
 
 class Malformed(Exception):
@@ -99,54 +101,75 @@ class Publication:
         return not self.changes.handles and not self.status and not self.undecoded
 
 
-class _Layout:
-    """The fixed layout of one (fields present, scalar type), as a struct and the places of its fields."""
+class _Stamps:
+    """What follows the value of a DataValue with these fields present: its struct and the places of the fields."""
 
-    __slots__ = ("_picoseconds", "_server", "_source", "_status", "size", "struct")
+    __slots__ = ("_picoseconds", "_server", "_source", "_status", "letters", "struct")
 
-    def __init__(self, mask: int, letter: str) -> None:
-        self.struct = Struct(
-            "<IBB"
-            + letter
-            + ("I" if mask & _STATUS else "")
-            + ("q" if mask & _SOURCE else "")
-            + ("H" if mask & _SOURCE_PICO else "")
-            + ("q" if mask & _SERVER else "")
-            + ("H" if mask & _SERVER_PICO else "")
-        )
-        self.size = self.struct.size
-        place = 4
-        self._status = place if mask & _STATUS else 0
-        place += bool(mask & _STATUS)
-        self._source = place if mask & _SOURCE else 0
-        place += bool(mask & _SOURCE)
-        self._picoseconds = place if mask & _SOURCE_PICO else 0
-        place += bool(mask & _SOURCE_PICO)
-        self._server = place if mask & _SERVER else 0
+    def __init__(self, mask: int, before: int = 0) -> None:
+        """``before``: how many fields stand in front of these in the same struct."""
+        letters = ""
+        places: list[int] = []
+        for field, letter in _STAMP_FIELDS:
+            places.append(before + len(letters) if mask & field else -1)
+            letters += letter if mask & field else ""
+        self.letters = letters
+        self.struct = Struct("<" + letters)
+        self._status, self._source, self._picoseconds, self._server, _ = places
 
-    def unpack(self, data: memoryview, changes: Changes) -> None:
-        columns = list(zip(*self.struct.iter_unpack(data), strict=True))
-        handles = columns[0]
-        none = (0,) * len(handles)
-        changes.handles += handles
-        changes.values += columns[3]
-        changes.statuses += columns[self._status] if self._status else none
-        if not self._source:
+    def of(self, row: Sequence[Any]) -> tuple[int, int, int]:
+        """Status, source time and server time of one item."""
+        status = row[self._status] if self._status >= 0 else 0
+        ticks = row[self._source] if self._source >= 0 else 0
+        time = (ticks - EPOCH) * 100 if EPOCH < ticks < LAST else 0
+        if time and self._picoseconds >= 0:
+            time += row[self._picoseconds] // 100
+        ticks = row[self._server] if self._server >= 0 else 0
+        return status, time, (ticks - EPOCH) * 100 if EPOCH < ticks < LAST else 0
+
+    def of_all(self, columns: Sequence[Sequence[Any]], changes: Changes) -> None:
+        """The same for many items at once."""
+        none = (0,) * len(columns[0])
+        changes.statuses += columns[self._status] if self._status >= 0 else none
+        if self._source < 0:
             changes.times += none
-        elif self._picoseconds:
+        elif self._picoseconds >= 0:
             changes.times += map(nanoseconds, columns[self._source], columns[self._picoseconds])
         else:
             changes.times += _times(columns[self._source])
-        changes.server_times += _times(columns[self._server]) if self._server else none
+        changes.server_times += _times(columns[self._server]) if self._server >= 0 else none
+
+
+_stamps = cache(_Stamps)
+
+
+class _Layout:
+    """The fixed layout of a monitored item of one (fields present, scalar type)."""
+
+    __slots__ = ("_stamps", "_struct", "size")
+
+    def __init__(self, mask: int, letter: str) -> None:
+        self._stamps = _Stamps(mask, before=4)
+        self._struct = Struct("<IBB" + letter + self._stamps.letters)
+        self.size = self._struct.size
+
+    def unpack(self, data: memoryview, changes: Changes) -> None:
+        """A run of neighbours."""
+        columns = list(zip(*self._struct.iter_unpack(data), strict=True))
+        changes.handles += columns[0]
+        changes.values += columns[3]
+        self._stamps.of_all(columns, changes)
+
+    def unpack_one(self, data: bytes, at: int, changes: Changes) -> None:
+        """One alone."""
+        row = self._struct.unpack_from(data, at)
+        changes.add(row[0], row[3], *self._stamps.of(row))
 
 
 def _times(ticks: Sequence[int]) -> list[int]:
-    if min(ticks) > EPOCH and max(ticks) < 2 * EPOCH:  # until 2339, where int64 nanoseconds have long ended
-        return [nanoseconds(t) for t in ticks] if max(ticks) > _SAFE else [(t - EPOCH) * 100 for t in ticks]
+    if min(ticks) > EPOCH and max(ticks) < LAST:
+        return [(t - EPOCH) * 100 for t in ticks]
     return [nanoseconds(t) for t in ticks]
-
-
-_SAFE: Final = EPOCH + (2**63 - 1) // 100 - 1
 
 
 @cache
@@ -254,11 +277,16 @@ def _data_changes(data: bytes, changes: Changes, structures: Structures | None) 
     """The monitored items of a DataChangeNotification's body."""
     left = max(_I32.unpack_from(data)[0], 0)
     view = memoryview(data)
-    at, run = 4, _FIRST_RUN
+    at, run, alone = 4, _FIRST_RUN, 0
     while left:
         layout = _layout(data[at + 4], data[at + 5])
-        if layout is None:
-            at = _item(data, at, changes, structures)
+        if layout is None or alone:
+            if layout is None:
+                at = _item(data, at, changes, structures)
+            else:
+                layout.unpack_one(data, at, changes)
+                at += layout.size
+                alone -= 1
             left -= 1
             continue
         size = layout.size
@@ -271,6 +299,8 @@ def _data_changes(data: bytes, changes: Changes, structures: Structures | None) 
         at += like * size
         left -= like
         run = min(run * 4, _LONGEST_RUN) if like == window else _FIRST_RUN
+        # Where neighbours differ, looking for runs costs more than it brings.
+        alone = _ALONE if like < _SHORT_RUN else 0
 
 
 def _alike(column: bytes) -> int:
@@ -288,31 +318,16 @@ def _data_value(data: bytes, at: int, handle: int, changes: Changes, structures:
     mask = data[at]
     at += 1
     value: Value = None
-    status = source = server = source_pico = 0
+    refused = False
     if mask & _VALUE:
         value, refused, at = _variant(data, at, structures)
-        status = StatusCodes.BadDecodingError if refused else 0
-    if mask & _STATUS:
-        status = status or _U32.unpack_from(data, at)[0]
-        at += 4
-    if mask & _SOURCE:
-        (source,) = _I64.unpack_from(data, at)
-        at += 8
-    if mask & _SOURCE_PICO:
-        (source_pico,) = _U16.unpack_from(data, at)
-        at += 2
-    if mask & _SERVER:
-        (server,) = _I64.unpack_from(data, at)
-        at += 8
-    if mask & _SERVER_PICO:
-        at += 2
-    if at > len(data):
-        raise IndexError("a data change notification ends too early")
-    changes.add(handle, value, status, nanoseconds(source, source_pico), nanoseconds(server))
-    return at
+    stamps = _stamps(mask & (_BEYOND - 1))
+    status, time, server_time = stamps.of(stamps.struct.unpack_from(data, at))
+    changes.add(handle, value, StatusCodes.BadDecodingError if refused else status, time, server_time)
+    return at + stamps.struct.size
 
 
-def _variant(data: bytes, at: int, structures: Structures | None) -> tuple[Value, bool, int]:
+def _variant(data: bytes, at: int, structures: Structures | None) -> tuple[Value, bool, int]:  # noqa: PLR0911  # one a kind
     """The Variant at ``at``: its value, whether it cannot be represented, and where it ends."""
     kind = data[at]
     if kind in (_STRING, _BYTESTRING):
@@ -324,6 +339,9 @@ def _variant(data: bytes, at: int, structures: Structures | None) -> tuple[Value
         return (text_of(raw) if kind == _STRING else raw), False, start + length
     if kind == _DATETIME:
         return iso(_I64.unpack_from(data, at + 1)[0]), False, at + 9
+    letter = _SCALARS.get(kind & ~_ARRAY)
+    if letter is not None:
+        return _numbers(data, at + 1, letter, array=bool(kind & _ARRAY))
     if kind & 0x3F == _EXTENSION:
         return _structures(data, at, structures)
     buffer = Buffer(data, at)
@@ -333,6 +351,16 @@ def _variant(data: bytes, at: int, structures: Structures | None) -> tuple[Value
     except Exception:  # noqa: BLE001  # a value of one tag must not stop the others
         return None, True, buffer.cur_pos
     return value, False, buffer.cur_pos
+
+
+def _numbers(data: bytes, at: int, letter: str, *, array: bool) -> tuple[Value, bool, int]:
+    """A number, or an array of them as JSON text."""
+    if not array:
+        found = Struct("<" + letter)
+        return found.unpack_from(data, at)[0], False, at + found.size
+    (count,) = _I32.unpack_from(data, at)
+    many = Struct(f"<{max(count, 0)}{letter}")
+    return plain(None if count < 0 else many.unpack_from(data, at + 4)), False, at + 4 + many.size
 
 
 def _inner(variant: ua.Variant, structures: Structures | None) -> object:

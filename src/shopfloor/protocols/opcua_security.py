@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from cryptography import x509
@@ -32,6 +33,8 @@ from shopfloor.samples import Misconfigured
 VALID: Final = timedelta(days=3652)
 """Of a generated certificate: ten years, because a person must trust it again on every server when it ends."""
 _BITS: Final = 2048
+_GENERATING: Final = Lock()
+"""Sources of one plant begin at the same time and share the pair."""
 _SUFFIXES: Final = (".der", ".pem", ".crt", ".cer")
 
 
@@ -73,8 +76,9 @@ def identity(folder: Path, certificate: Path | None = None, key: Path | None = N
     """
     if certificate is None or key is None:
         certificate, key = folder / "own.der", folder / "own.pem"
-        if not certificate.exists() and not key.exists():
-            generate(certificate, key)
+        with _GENERATING:
+            if not certificate.exists() and not key.exists():
+                generate(certificate, key)
     certificate, key = folder / certificate, folder / key
     own, private = _certificates(certificate)[0], _key(key)
     if own.public_key() != private.public_key():

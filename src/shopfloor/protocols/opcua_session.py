@@ -342,7 +342,9 @@ class Session:
                 else f"{host}:{port} closes the connection while Shopfloor logs in"
                 + (f"; {self._trust_me(self._identity)}" if self._identity else "")
             )
-        return Unavailable(f"{host}:{port} answers what is not OPC UA: {error!r}")
+        return Unavailable(
+            f"{host}:{port} answers unexpectedly; is this an OPC UA server? {type(error).__name__}: {error}"
+        )
 
     @staticmethod
     def _trust_me(own: Identity) -> str:

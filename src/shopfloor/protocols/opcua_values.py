@@ -5,7 +5,7 @@
 import base64
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -19,7 +19,8 @@ from shopfloor.samples import INT_MAX, INT_MIN, Quality, Value
 
 EPOCH: Final = 116_444_736_000_000_000
 """1970-01-01 in the unit of an OPC UA DateTime: 100 ns since 1601-01-01."""
-_LAST: Final = EPOCH + (2**63 - 1) // 100
+LAST: Final = EPOCH + (2**63 - 1) // 100
+"""The first OPC UA DateTime that int64 nanoseconds cannot hold."""
 _YEAR_1601: Final = datetime(1601, 1, 1, tzinfo=UTC)
 _YEAR_9999: Final = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _YEAR_1601).total_seconds()) * 10**7
 
@@ -73,7 +74,7 @@ def nanoseconds(ticks: int, picoseconds: int = 0) -> int:
 
     ``picoseconds`` is the picoseconds field as it is encoded, in units of 10 ps.
     """
-    return (ticks - EPOCH) * 100 + picoseconds // 100 if EPOCH < ticks < _LAST else 0
+    return (ticks - EPOCH) * 100 + picoseconds // 100 if EPOCH < ticks < LAST else 0
 
 
 def iso(ticks: int) -> str:
@@ -137,7 +138,16 @@ def raw_structure(type_id: ua.NodeId, body: bytes | None) -> object:
     return {"type": type_id.to_string(), "body": None if body is None else base64.b64encode(body).decode()}
 
 
-def json_ready(value: object) -> object:  # noqa: PLR0911  # a table of types
+_EXACT: Final = frozenset({bool, int, float})
+
+
+def _numeric(values: Sequence[object]) -> bool:
+    """Whether JSON has words for all of them as they are."""
+    kinds = set(map(type, values))
+    return kinds <= _EXACT and (float not in kinds or all(map(math.isfinite, cast("Sequence[float]", values))))
+
+
+def json_ready(value: object) -> object:  # noqa: C901, PLR0911  # a table of types
     """What of JSON stands for a decoded value: NaN and infinities as words, bytes as base64."""
     if isinstance(value, Enum):
         return value.value
@@ -152,6 +162,8 @@ def json_ready(value: object) -> object:  # noqa: PLR0911  # a table of types
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, list | tuple):
+        if _numeric(cast("list[object]", value)):
+            return cast("list[object]", value)
         return [json_ready(item) for item in cast("list[object]", value)]
     if isinstance(value, dict):
         return {str(key): json_ready(item) for key, item in cast("dict[object, object]", value).items()}

@@ -69,6 +69,8 @@ class Position(msgspec.Struct, frozen=True):
     """Of everything that the items and their handles depend on: with another plant file it is no use."""
     refused: tuple[int, ...] = ()
     """Handles of items that the server has refused."""
+    silence: float = 0.0
+    """Seconds that the server may be silent: it has the last word on keep-alives."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -148,7 +150,7 @@ class Subscription:
         asked.RequestedLifetimeCount = max(
             3 * asked.RequestedMaxKeepAliveCount + 1, int(settings.linger * 1000 / settings.interval)
         )
-        asked.MaxNotificationsPerPublish = 0
+        asked.MaxNotificationsPerPublish = MOST
         asked.PublishingEnabled = True
         try:
             given = (await self._session.call(request, ua.CreateSubscriptionResponse)).Parameters
@@ -240,6 +242,7 @@ class Subscription:
         if before is not None and before.id == position.subscription and before.broken:
             return False  # it was tried and brought nothing
         self.id, self._sequence = position.subscription, position.sequence
+        self._silence = max(self._settings.silence, position.silence)
         resumed = await (self._reclaim() if self._session.resumed else self._transfer())
         if not resumed:
             self.id = 0
@@ -381,7 +384,9 @@ class Subscription:
             await self._wait(collect_until)
         delivery.sequences = sequences
         refused = tuple(item.handle for item in self.items.values() if item.server_id is None)
-        delivery.checkpoint = msgspec.msgpack.encode(Position(self.id, self._sequence, self._digest, refused))
+        delivery.checkpoint = msgspec.msgpack.encode(
+            Position(self.id, self._sequence, self._digest, refused, self._silence)
+        )
         return delivery
 
     async def _received(self) -> Publication | None:
