@@ -32,8 +32,32 @@ const RUNS = /^(run|running|execute|executing|producing|production|auto|automati
 const STANDS = /^(stop|stopped|stopping|idle|off|standby|ready|held|holding|suspended|complete|completed|not running)$/i;
 const FAILS = /^(fault|faulted|error|alarm|abort|aborted|aborting|down|breakdown|emergency.?stop|e-?stop)$/i;
 
-/** A machine's state tag: bool as running or not, usual words with their icon, anything else as it is. */
+/** The states of PackML (ISA-TR88.00.02) by number: what a state tag of whole numbers means unless told otherwise. */
+const PACKML: readonly Shown[] = [
+  { text: 'undefined', icon: 'plain', tone: 'plain' },
+  { text: 'clearing', icon: 'plain', tone: 'plain' },
+  { text: 'stopped', icon: 'stopped', tone: 'plain' },
+  { text: 'starting', icon: 'waiting', tone: 'plain' },
+  { text: 'idle', icon: 'stopped', tone: 'plain' },
+  { text: 'suspended', icon: 'paused', tone: 'plain' },
+  { text: 'running', icon: 'running', tone: 'good' },
+  { text: 'stopping', icon: 'waiting', tone: 'plain' },
+  { text: 'aborting', icon: 'bad', tone: 'bad' },
+  { text: 'aborted', icon: 'bad', tone: 'bad' },
+  { text: 'holding', icon: 'paused', tone: 'warning' },
+  { text: 'held', icon: 'paused', tone: 'warning' },
+  { text: 'unholding', icon: 'waiting', tone: 'plain' },
+  { text: 'suspending', icon: 'waiting', tone: 'plain' },
+  { text: 'unsuspending', icon: 'waiting', tone: 'plain' },
+  { text: 'resetting', icon: 'waiting', tone: 'plain' },
+  { text: 'completing', icon: 'waiting', tone: 'plain' },
+  { text: 'complete', icon: 'stopped', tone: 'plain' },
+];
+
+/** A machine's state tag: bool as running or not, PackML's numbers, usual words with their icon, else as it is. */
 export function machineState(value: Value | undefined): Shown {
+  const packml = typeof value === 'number' ? PACKML[value] : undefined;
+  if (packml !== undefined) return packml;
   if (value === true) return { text: 'running', icon: 'running', tone: 'good' };
   if (value === false) return { text: 'not running', icon: 'stopped', tone: 'plain' };
   const text = formatValue(value);

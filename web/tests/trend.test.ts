@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { History } from '../src/api';
 import { append, bucketLine, isDense, isStepped, longestHold, rawLine, summary, timeInDoubt, trim, valueAt } from '../src/trend/line';
-import { formatTick } from '../src/trend/ticks';
+import { formatScale, formatTick } from '../src/trend/ticks';
 import { bucketFor, bucketText, coarser, RANGES, rangeOf } from '../src/trend/window';
 import type { Value } from '../src/value';
 
@@ -166,6 +166,12 @@ describe('the window', () => {
 
   test('a bucket is named in its largest unit', () => {
     expect([1000, 30_000, 300_000, 3_600_000, 86_400_000].map(bucketText)).toEqual(['1 s', '30 s', '5 min', '1 h', '1 d']);
+  });
+
+  test('labels of the value axis have the decimals that their distance needs', () => {
+    expect([40, 40.1, -0.30000000000000004, -0].map((value) => formatScale(value, 0.1))).toEqual(['40.0', '40.1', '−0.3', '0.0']);
+    expect([0, 50, 12500].map((value) => formatScale(value, 50))).toEqual(['0', '50', '12\u202f500']);
+    expect([formatScale(2.5, 2.5), formatScale(0.025, 0.005), formatScale(3e12, 1e12)]).toEqual(['3', '0.025', '3\u202f000\u202f000\u202f000\u202f000']);
   });
 
   test('labels show the day at midnight and seconds only where they tell labels apart', () => {

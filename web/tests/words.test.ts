@@ -199,9 +199,9 @@ describe('addresses', () => {
   });
 });
 
-test('machine states are read from usual words and bools, others are shown as they are', () => {
-  expect([true, 'RUNNING', 'Execute', 'stopped', 'FAULT', 'Emergency_Stop', 'warming', 3, null].map((value) => machineState(value).text)).toEqual(
-    ['running', 'running', 'execute', 'stopped', 'fault', 'emergency stop', 'warming', 'state 3', 'no state yet'],
+test('machine states are read from usual words, bools and the numbers of PackML, others are shown as they are', () => {
+  expect([true, 'RUNNING', 'Execute', 'stopped', 'FAULT', 'Emergency_Stop', 'warming', 6, 11, 42, -1, 2.5, null].map((value) => machineState(value).text)).toEqual(
+    ['running', 'running', 'execute', 'stopped', 'fault', 'emergency stop', 'warming', 'running', 'held', 'state 42', 'state −1', 'state 2.5000', 'no state yet'],
   );
   expect(machineState('FAULT').tone).toBe('bad');
 });

@@ -1,8 +1,18 @@
 /** Labels of the time axis: as much of date and time as the distance between two of them needs. */
 
+import { formatNumber, grouped } from '../format';
+
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** A label of the value axis: as many decimals as the distance between two labels needs. */
+export function formatScale(value: number, step: number): string {
+  const decimals = Math.min(9, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const size = Math.abs(value);
+  if (size >= 1e9 || (size > 0 && size < 1e-6)) return formatNumber(value);
+  return grouped(value.toFixed(decimals)).replace(/^-(?=.*[1-9])/, '−').replace(/^-/, '');
+}
 
 /** Distances at which labels may stand, ms. */
 export const STEPS: number[] = [
