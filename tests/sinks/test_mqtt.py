@@ -63,7 +63,7 @@ class Listener:
             listener.heard = [heard for heard in listener.heard if heard.topic != greeting]
             yield listener
         finally:
-            child.terminate()
+            child.kill()  # its own handler of SIGTERM takes locks, and can wait for itself
             await child.wait()
             await reading
 
