@@ -143,6 +143,42 @@ async def test_a_damaged_database_is_moved_aside_and_the_journal_fills_the_new_o
         assert await offsets(historian) == Counter(dict.fromkeys(range(80), ROWS))
 
 
+async def test_damage_anywhere_ends_with_every_entry_there_once(tmp_path: Path) -> None:
+    """Wherever the file is damaged, found at opening or later: leaving and coming back makes everything whole."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    async with store(whole, generation=10**6) as historian:
+        for part in (range(15), range(15, 30)):
+            await historian.write_many([entry(offset) for offset in part])
+            historian._database.turn()
+            historian._compact_all()
+        await historian.write_many([entry(offset) for offset in range(30, 300)])
+    chance = random.Random(3)
+    for number in range(8):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole, folder)
+        content = bytearray((folder / "h.duckdb").read_bytes())
+        place = chance.randrange(len(content))
+        if number % 2:
+            content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+        else:
+            content[place] ^= 1 << chance.randrange(8)
+        (folder / "h.duckdb").write_bytes(content)
+        historian = store(folder, generation=10**6)
+        for _ in range(3):
+            try:
+                async with historian:
+                    held = await historian.held()
+                    await historian.write_many([entry(offset) for offset in range(held + 1, 310)])
+                    await historian.compact(LATER)
+                    assert await offsets(historian) == Counter(dict.fromkeys(range(310), ROWS))
+                    break
+            except Unavailable:
+                continue
+        else:
+            pytest.fail(f"the historian did not come back from damage at byte {place}")
+
+
 async def test_a_damaged_write_ahead_log_does_not_stop_the_historian(tmp_path: Path) -> None:
     """Whether DuckDB reads it up to the damage or not at all, the journal makes everything whole again."""
     async with store(tmp_path, generation=10**6) as historian:

@@ -238,13 +238,14 @@ class Database:
                 self._set_aside("its content failed DuckDB's checksums")
             try:
                 self._start()
+                self._tidy()
             except duckdb.Error as error:
                 self.close()
                 if not _is_unreadable(error):
                     raise
                 self._set_aside(_first(str(error)))
                 self._start()
-            self._tidy()
+                self._tidy()
 
     def _start(self) -> None:
         """Connect and read the small tables."""
@@ -470,7 +471,7 @@ class Database:
         turned = bool(self._generations) and self.hot_rows >= self._generation_rows
         begins = turned or not self._generations
         # only what changes the list of generations has to keep snapshots waiting
-        with self._noting_damage(), translated(self.path), self._turn if begins else nullcontext():
+        with self.guarded(), self._turn if begins else nullcontext():
             with self._transaction(connection):
                 generation = self._begin(connection) if begins else self._generations[-1]
                 if names:
@@ -494,7 +495,7 @@ class Database:
         if not self.hot_rows:
             return
         connection = self._connected()
-        with self._noting_damage(), translated(self.path), self._turn:
+        with self.guarded(), self._turn:
             with self._transaction(connection):
                 generation = self._begin(connection)
             self._generations = (*self._generations, generation)
@@ -545,7 +546,7 @@ class Database:
     def sorted_rows(self, generation: Generation, since: int) -> tuple[Int64, Rows, Entries]:
         """All rows of a generation from ``since`` on: tags' ids, rows by tag and time, journal entries."""
         cursor = self._connected().cursor()
-        with self._noting_damage(), translated(self.path):
+        with self.guarded():
             table = fetched(
                 cursor,
                 f"SELECT {_HOT} FROM hot_{generation.id} WHERE time >= ? ORDER BY tag, time, entry, rowid",  # noqa: S608  # own text
@@ -564,7 +565,7 @@ class Database:
         """Let new segments (still ``.part``) stand for old ones or for a generation, in one transaction."""
         connection = self._connected().cursor()
         names = [line.segment.name for line in old]
-        with self._noting_damage(), translated(self.path), self._turn:
+        with self.guarded(), self._turn:
             with self._transaction(connection):
                 for name in names:
                     connection.execute("DELETE FROM segment WHERE name = ?", [name])
@@ -594,7 +595,7 @@ class Database:
                 (self.folder / name).unlink(missing_ok=True)
                 gone.append(name)
         connection = self._connected().cursor()
-        with translated(self.path), self._turn, self._transaction(connection):
+        with self.guarded(), self._turn, self._transaction(connection):
             for name in gone:
                 connection.execute("DELETE FROM garbage WHERE name = ?", [name])
         connection.close()
@@ -605,7 +606,7 @@ class Database:
             return
         connection = self._connected().cursor()
         try:
-            with self._noting_damage(), translated(self.path), self._turn:
+            with self.guarded(), self._turn:
                 connection.execute("CHECKPOINT")
             self._dropped = False
         except Unavailable as error:
@@ -618,7 +619,7 @@ class Database:
     def quarantine(self, line: Stored, error: Exception) -> None:
         """Move a segment that cannot be read aside, take it out of the catalogue, say what is lost."""
         connection = self._connected().cursor()
-        with translated(self.path), self._turn:
+        with self.guarded(), self._turn:
             with self._transaction(connection):
                 connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
             self._stored = tuple(other for other in self._stored if other is not line)
@@ -669,13 +670,19 @@ class Database:
             raise
 
     @contextmanager
-    def _noting_damage(self) -> Generator[None]:
+    def guarded(self) -> Generator[None]:
+        """Errors as what the pipeline can act on; damage is noted, so that the next ``open`` moves the file aside."""
         try:
-            yield
+            with translated(self.path):
+                yield
         except Unavailable as error:
             if error.__cause__ is not None and is_damage(error.__cause__):
                 self.damaged = True
             raise
+
+
+_PASSING: Final = ("cannot open file", "too many open files", "input/output error", "cannot allocate", "interrupted")
+"""Words of errors that are the system's, not the file's: they pass, or a person sees to the disk."""
 
 
 def _is_unreadable(error: duckdb.Error) -> bool:
@@ -684,6 +691,8 @@ def _is_unreadable(error: duckdb.Error) -> bool:
         raise Misconfigured(
             f"the historian's database was written by another version of DuckDB: {_first(str(error))}"
         ) from error
+    if any(words in str(error).lower() for words in _PASSING):
+        return False
     meaning = _meaning(Path(), error)
     return isinstance(meaning, Unavailable) and str(meaning).startswith("the historian's database")
 

@@ -22,11 +22,11 @@ from shopfloor.historian.aggregates import Around, summed_up
 from shopfloor.historian.base import AGGREGATES, Aggregate, Historian, Series, Size
 from shopfloor.historian.buckets import edges
 from shopfloor.historian.chunk import Damaged
-from shopfloor.historian.database import GENERATION, WAITING, Database, Stored, translated
+from shopfloor.historian.database import GENERATION, WAITING, Database, Stored
 from shopfloor.historian.duck import DuckDbConfig
 from shopfloor.historian.query import Reader
 from shopfloor.historian.rows import Int64, Rows
-from shopfloor.samples import Batch, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable, Value
 
 T = TypeVar("T")
 
@@ -104,11 +104,15 @@ class DuckDbHistorian(Historian):
         await loop.run_in_executor(None, self._close)
 
     def _close(self) -> None:
-        with translated(self._config.path):
-            self._database.close()
+        try:
+            with self._database.guarded():
+                self._database.close()
+        except (Unavailable, Misconfigured) as error:
+            # all that was acknowledged is committed; what is wrong is said again when it is opened
+            _log.warning("Closing the historian's database failed", error=str(error))
 
     def _load_latest(self) -> None:
-        with translated(self._config.path):
+        with self._database.guarded():
             self._database.load_latest()
 
     async def _on(self, pool: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
@@ -126,7 +130,7 @@ class DuckDbHistorian(Historian):
         """Run a query on a thread of readers."""
 
         def run() -> T:
-            with translated(self._config.path):
+            with self._database.guarded():
                 return work()
 
         return await self._on(self._readers, run)
@@ -156,6 +160,8 @@ class DuckDbHistorian(Historian):
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        if self._database.damaged:
+            raise Unavailable(f"{self._config.path} is damaged; it will be moved aside and a new one started")
 
     def _start_compacting(self) -> asyncio.Future[None]:
         if self._compacting is None or self._compacting.done():
@@ -172,7 +178,7 @@ class DuckDbHistorian(Historian):
 
     def _compact_all(self) -> None:
         """Turn all closed generations into segments (background thread)."""
-        with translated(self._config.path):
+        with self._database.guarded():
             while self._database.closed() is not None and not self._stopping.is_set():
                 compaction.driven(compaction.compact(self._database, self._window, self._since), self._proceed)
 
@@ -217,7 +223,7 @@ class DuckDbHistorian(Historian):
 
     def _keep_up(self, now: int) -> None:
         """Background thread."""
-        with translated(self._config.path):
+        with self._database.guarded():
             while self._unreadable:
                 _, (line, error) = self._unreadable.popitem()
                 if line in self._database.stored:
@@ -230,9 +236,7 @@ class DuckDbHistorian(Historian):
                 if self._merging is None:
                     self._merging = compaction.merge(self._database, self._due(now), self._since)
                 try:
-                    finished = compaction.driven(
-                        self._merging, lambda: not self._stopping.is_set() and time.monotonic() < deadline
-                    )
+                    finished = compaction.driven(self._merging, lambda: self._may_merge(deadline))
                 except Damaged as error:
                     self._merging = None
                     self._find_unreadable(error)
@@ -243,6 +247,10 @@ class DuckDbHistorian(Historian):
                 if not finished:
                     return
                 self._merging = None
+
+    def _may_merge(self, deadline: float) -> bool:
+        """Whether a merge may go on: generations that wait for their compaction go first."""
+        return self._proceed() and time.monotonic() < deadline and self._database.closed_generations <= 1
 
     def _expire(self) -> None:
         room = None

@@ -18,6 +18,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -113,7 +114,8 @@ class SegmentWriter:
     ) -> None:
         """Give the file up unless ``finish`` was called."""
         if not self._file.closed:
-            self._file.close()
+            with suppress(OSError):  # a full disk refuses what is still buffered; the file goes anyway
+                self._file.close()
             self.path.unlink(missing_ok=True)
 
     def add(self, tag: int, rows: Rows) -> None:
