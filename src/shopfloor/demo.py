@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from shopfloor import reports, running
+from shopfloor.console import url
 from shopfloor.journal import read_file
 from shopfloor.plant import parse
 from shopfloor.protocols.broker import Broker
@@ -141,7 +142,7 @@ def _welcome(listen: str, press: Press, broker: Broker, place: Path) -> str:
     return f"""
 Shopfloor demo: a simulated press line, read over OPC UA, kept, published by MQTT, shown.
 
-  console    http://{listen}
+  console    {url(listen)}
   OPC UA     opc.tcp://127.0.0.1:{press.port} (the simulated PLC, process {press.pid})
   MQTT       127.0.0.1:{broker.port} ({broker.kind}); topics shopfloor/#
   data       {place}

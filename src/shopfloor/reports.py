@@ -43,17 +43,26 @@ def plant(loaded: Plant) -> str:
     """One line per section: what a checked plant file declares."""
     tags = sum(len(source.declared() or ()) for source in loaded.sources)
     parts = [
-        f"{len(loaded.sources)} sources with {tags} tags",
-        f"{len(loaded.processors)} processors",
-        f"{len(loaded.sinks)} sinks",
-        f"{len(loaded.machines)} machines",
-        f"{len(loaded.commands.allow)} tags that may be written",
+        f"{_count(len(loaded.sources), 'source')} with {_count(tags, 'tag')}",
+        _count(len(loaded.processors), "processor"),
+        _count(len(loaded.sinks), "sink"),
+        _count(len(loaded.machines), "machine"),
+        f"{_count(len(loaded.commands.allow), 'tag')} that may be written",
         "a historian" if loaded.historian else "no historian",
     ]
     lines = [f"{loaded.plant.site}: this plant file is right: {', '.join(parts)}."]
+    lines += [
+        f"The source {source.name} has no tags yet: `shopfloor browse PLANT {source.name}` lists what it offers."
+        for source in loaded.sources
+        if source.declared() is not None and not source.declared()
+    ]
     if not loaded.shifts:
         lines.append("No calendar: 24 h assumed.")
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 async def probe(loaded: Plant) -> int:

@@ -70,6 +70,14 @@ def _until_input_ends(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> N
 async def run(plant: Plant, seconds: float | None = None) -> None:
     """Run a plant until it is stopped. Raises Misconfigured when it cannot start."""
     async with running(plant):
-        logger.info("running", site=plant.plant.site, console=plant.console and f"http://{plant.console.listen}")
+        logger.info("running", site=plant.plant.site, console=_console(plant))
         await until_stopped(seconds)
         logger.info("stopping")
+
+
+def _console(plant: Plant) -> str | None:
+    if plant.console is None:
+        return None
+    from shopfloor.console import url  # noqa: PLC0415  # loaded already when there is a console
+
+    return url(plant.console.listen)
