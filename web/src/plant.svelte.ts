@@ -5,7 +5,7 @@ import {
   type Component, type Components, type Machine, type Me, type PlantInfo, type TagRow,
 } from './api';
 import { live } from './live/live.svelte';
-import { standing, type Standing } from './liveness';
+import { giver, standing, type Standing } from './liveness';
 
 const POLL = 2000;
 const AGAIN = 3000;
@@ -100,7 +100,10 @@ class Plant {
 
   /** Whether a tag's value may be taken for what the machine says now. */
   standing(tag: string, quality: number, time: number | null): Standing {
-    return standing(quality, time, { connected: live.phase === 'live', source: this.sourceOf(tag) });
+    return standing(quality, time, {
+      connected: live.phase === 'live',
+      source: giver(this.sourceOf(tag), this.components?.components ?? [], time),
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { History } from '../src/api';
-import { append, bucketLine, isDense, isStepped, longestHold, rawLine, summary, timeInDoubt, trim, valueAt } from '../src/trend/line';
+import { append, bucketLine, cut, isDense, isStepped, longestHold, outagesOf, rawLine, summary, timeInDoubt, trim, valueAt } from '../src/trend/line';
 import { formatScale, formatTick } from '../src/trend/ticks';
 import { bucketFor, bucketText, coarser, RANGES, rangeOf } from '../src/trend/window';
 import type { Value } from '../src/value';
@@ -127,12 +127,46 @@ describe('the right edge', () => {
     expect(line.doubts).toEqual([{ from: 3000, to: 4000, grade: 'bad' }]);
   });
 
+  test('breaks where a regular tag came back after a silence', () => {
+    const times = regular(0, 30);
+    const line = rawLine(history(times, times.map((time) => time / 7)), 0, 30_000);
+    append(line, 60_000, 1.5, 192);
+    expect(line.values.slice(-2)).toEqual([null, 1.5]);
+    append(line, 61_000, 2.5, 192);
+    expect(line.values.slice(-2)).toEqual([1.5, 2.5]);
+  });
+
   test('forgets what left the window, but for the point that the line comes from', () => {
     const line = rawLine(history([1000, 2000, 3000, 4000], [1, 2, 3, 4]), 0, 5000);
     trim(line, 2500);
     expect(line.times).toEqual([2000, 3000, 4000]);
     trim(line, 9000);
     expect(line.times).toEqual([4000]);
+  });
+});
+
+describe('outages of the source', () => {
+  test('last from a loss to the next return, or to the end', () => {
+    const connected = history([1000, 2000, 2500, 5000, 6000, 9000], [true, false, false, true, true, false]);
+    expect(outagesOf(connected, 10_000)).toEqual([{ from: 2000, to: 5000 }, { from: 9000, to: 10_000 }]);
+    expect(outagesOf(history([], []), 10_000)).toEqual([]);
+  });
+
+  test('break also a line that only holds its value, and are marked', () => {
+    const line = rawLine(history([1000, 5000], [40, 41]), 0, 9000);
+    cut(line, [{ from: 2000, to: 5000 }]);
+    expect([line.times, line.values]).toEqual([[1000, 2000, 5000], [40, null, 41]]);
+    expect(line.doubts).toEqual([{ from: 2000, to: 5000, grade: 'bad' }]);
+    cut(line, [{ from: 8000, to: 9000 }]);
+    expect(line.values).toEqual([40, null, 41, null]);
+  });
+
+  test('empty the buckets that lie wholly in them', () => {
+    const at = [0, 1000, 2000, 3000];
+    const avg = history(at, [1, 1, 1, 1]);
+    const line = bucketLine({ avg, min: avg, max: avg, twa: avg }, 1000, 4000);
+    cut(line, [{ from: 1000, to: 3500 }], 1000);
+    expect(line.values).toEqual([1, null, null, 1]);
   });
 });
 
@@ -171,7 +205,7 @@ describe('the window', () => {
   test('labels of the value axis have the decimals that their distance needs', () => {
     expect([40, 40.1, -0.30000000000000004, -0].map((value) => formatScale(value, 0.1))).toEqual(['40.0', '40.1', '−0.3', '0.0']);
     expect([0, 50, 12500].map((value) => formatScale(value, 50))).toEqual(['0', '50', '12\u202f500']);
-    expect([formatScale(2.5, 2.5), formatScale(0.025, 0.005), formatScale(3e12, 1e12)]).toEqual(['3', '0.025', '3\u202f000\u202f000\u202f000\u202f000']);
+    expect([formatScale(42.5, 2.5), formatScale(0.025, 0.005), formatScale(3e12, 1e12)]).toEqual(['42.5', '0.025', '3\u202f000\u202f000\u202f000\u202f000']);
   });
 
   test('labels show the day at midnight and seconds only where they tell labels apart', () => {

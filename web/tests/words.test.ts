@@ -4,7 +4,7 @@ import { Problem, type AuditRecord, type Component, type Components, type Ledger
 import { entryOf, failureNote, outcomeIn, outcomeNote, readNumber } from '../src/control/setpoint';
 import { allRunning, findings } from '../src/health';
 import { accounts, upstream } from '../src/ledger';
-import { standing } from '../src/liveness';
+import { giver, standing } from '../src/liveness';
 import { machineTitle, shortName } from '../src/names';
 import { grade, qualityText } from '../src/quality';
 import { link, parseRoute } from '../src/routing.svelte';
@@ -37,6 +37,16 @@ describe('whether a value is live', () => {
     expect(result.live).toBe(false);
     expect(result.text).toBe(text);
     expect(result.reason).not.toBe('');
+  });
+
+  test('what a processor derives is not live once a source is away and nothing was derived since', () => {
+    const units: Component = { ...PLC, name: 'units', kind: 'processor' };
+    const away: Component = { ...PLC, state: 'waiting', since: 10_000 };
+    expect(giver(units, [away, units], 9000)).toBe(away);
+    expect(giver(units, [away, units], 20_000)).toBe(units);
+    expect(giver(units, [PLC, units], 0)).toBe(units);
+    expect(giver(PLC, [away], 0)).toBe(PLC);
+    expect(giver(undefined, [away], 0)).toBeUndefined();
   });
 
   test('limit bits of the quality do not change its meaning, unknown ones keep their grade', () => {
@@ -85,6 +95,7 @@ describe('a set-point', () => {
 
   test('the outcome is said in words that cannot be mistaken', () => {
     expect(outcomeNote({ value: 42, done: true, detail: 'read back 42.0' }, 'bar')).toEqual({ tone: 'good', text: 'Written and read back 42 bar', detail: '' });
+    expect(outcomeNote({ value: 42, done: true, detail: 'written and read back' }, 'bar').text).toBe('Written and read back 42 bar');
     expect(outcomeNote({ value: true, done: true, detail: 'read back true' }, '')).toMatchObject({ text: 'Written and read back on' });
     expect(outcomeNote({ value: 42, done: true, detail: '' }, 'bar').text).toBe('Written: 42 bar');
     expect(outcomeNote({ value: 42, done: false, detail: 'expired' }, 'bar')).toEqual({ tone: 'bad', text: '42 bar was not written', detail: 'expired' });

@@ -47,9 +47,10 @@ export function readNumber(text: string, permission: Permission, unit: string, d
 export function outcomeNote(outcome: Pick<CommandOutcome, 'value' | 'done' | 'detail'>, unit: string): Note {
   const written = `${formatValue(outcome.value)}${unit === '' ? '' : ` ${unit}`}`;
   if (outcome.done === true) {
-    const back = /^read back (.+)$/i.exec(outcome.detail)?.[1];
-    const text = back === undefined ? `Written: ${written}` : `Written and read back ${readBack(back, outcome.value)}`;
-    return { tone: 'good', text: `${text}${back === undefined || unit === '' ? '' : ` ${unit}`}`, detail: back === undefined ? outcome.detail : '' };
+    const read = /^(?:written and )?read back(?: (.+))?$/i.exec(outcome.detail);
+    if (read === null) return { tone: 'good', text: `Written: ${written}`, detail: outcome.detail };
+    const back = read[1] === undefined ? formatValue(outcome.value) : readBack(read[1], outcome.value);
+    return { tone: 'good', text: `Written and read back ${back}${unit === '' ? '' : ` ${unit}`}`, detail: '' };
   }
   if (outcome.done === false) return { tone: 'bad', text: `${written} was not written`, detail: outcome.detail };
   return {

@@ -19,6 +19,8 @@ export interface Line {
   low: (number | null)[];
   high: (number | null)[];
   doubts: Doubt[];
+  /** The longest distance between two points that is still no hole, ms. */
+  hold: number;
   /** Readings that are no numbers (texts, bytes), newest last: they are listed instead of drawn. */
   texts: { time: number; value: Value }[];
 }
@@ -52,8 +54,8 @@ export function longestHold(times: readonly number[], drawnAsSteps: boolean): nu
   return spread > middle ? Infinity : Math.max(HOLE * middle, SHORTEST_HOLE);
 }
 
-function empty(): Line {
-  return { times: [], values: [], low: [], high: [], doubts: [], texts: [] };
+function empty(hold: number): Line {
+  return { times: [], values: [], low: [], high: [], doubts: [], texts: [], hold };
 }
 
 function push(line: Line, time: number, value: number | null, low = value, high = value): void {
@@ -80,8 +82,8 @@ export function isStepped(values: readonly Value[]): boolean {
  * a line that ends before `to` is held up to there by the caller's live value.
  */
 export function rawLine(history: History, from: number, to: number, held: number | null = null): Line {
-  const line = empty();
   const hold = longestHold(history.times, isStepped(history.values));
+  const line = empty(hold);
   let last = -Infinity;
   if (held !== null) {
     push(line, from, held);
@@ -116,7 +118,7 @@ export function isDense(history: History, every: number): boolean {
 
 /** The line of buckets, with the lowest and highest value of each as its band. */
 export function bucketLine({ avg, min, max, twa }: Sums, every: number, to: number): Line {
-  const line = empty();
+  const line = empty(twa === null ? Math.max(1.5 * every, SHORTEST_HOLE) : Infinity);
   const lows = new Map(min.times.map((time, i) => [time, asNumber(min.values[i])]));
   const highs = new Map(max.times.map((time, i) => [time, asNumber(max.values[i])]));
   const middle = twa ?? avg;
@@ -137,9 +139,46 @@ export function bucketLine({ avg, min, max, twa }: Sums, every: number, to: numb
   return line;
 }
 
+/** A stretch of time in which the tag's source was not connected; ms UTC, half open. */
+export interface Outage {
+  from: number;
+  to: number;
+}
+
+/** The outages by what was recorded of a source's connection: from each loss to the next return, or to `to`. */
+export function outagesOf(connected: History, to: number): Outage[] {
+  const found: Outage[] = [];
+  connected.times.forEach((time, i) => {
+    const open = found.at(-1);
+    if (connected.values[i] === false && (open === undefined || open.to !== Infinity)) found.push({ from: time, to: Infinity });
+    else if (connected.values[i] === true && open?.to === Infinity) open.to = time;
+  });
+  return found.map((outage) => ({ ...outage, to: Math.min(outage.to, to) }));
+}
+
+/** Breaks the line where its source was not connected: nothing is known of then, also of a value that did not change. */
+export function cut(line: Line, outages: readonly Outage[], every = 0): void {
+  for (const { from, to } of outages) {
+    line.times.forEach((time, i) => {
+      if (time < from || time + every > to || every === 0) return;
+      line.values[i] = line.low[i] = line.high[i] = null;
+    });
+    const next = line.times.findIndex((time) => time >= from);
+    const at = next === -1 ? line.times.length : next;
+    // Samples that came late out of the outage are true all the same and stay.
+    if (at > 0 && line.times[at] !== from) {
+      line.times.splice(at, 0, from);
+      for (const column of [line.values, line.low, line.high]) column.splice(at, 0, null);
+    }
+    line.doubts.push({ from, to, grade: 'bad' });
+  }
+}
+
 /** Adds a live sample at the right edge; an older one than the last is late and left to the next reload. */
 export function append(line: Line, time: number, value: Value, quality: number): boolean {
-  if (time <= (line.times.at(-1) ?? -Infinity)) return false;
+  const last = line.times.at(-1) ?? time;
+  if (line.times.length > 0 && time <= last) return false;
+  if (time - last > line.hold) push(line, last + 1, null);
   const number = quality >= 64 ? asNumber(value) : null;
   push(line, time, number);
   doubtful(line, time, quality, Infinity);

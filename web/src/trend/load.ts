@@ -1,8 +1,8 @@
 /** Asks for what a trend draws: raw samples for a short window, sums of buckets for a long one. */
 
-import { getHistory, type History } from '../api';
+import { getHistory, Problem, type History } from '../api';
 import { asNumber } from '../value';
-import { bucketLine, isDense, isStepped, longestHold, rawLine, type Line } from './line';
+import { bucketLine, cut, isDense, isStepped, longestHold, outagesOf, rawLine, type Line, type Outage } from './line';
 import { bucketFor, coarser } from './window';
 
 /** One tag's line and how it is to be drawn. */
@@ -18,8 +18,26 @@ export interface Loaded {
 const BLANK = 5000;
 const MOST_RAW = 20_000;
 
-/** Asks for a tag's line between two times, ms UTC. Throws Problem. */
-export async function loadLine(tag: string, from: number, to: number, signal: AbortSignal): Promise<Loaded> {
+/** When a source was not connected between two times, by what the pipeline recorded; none where it recorded nothing. */
+export async function loadOutages(source: string, from: number, to: number, signal: AbortSignal): Promise<Outage[]> {
+  try {
+    return outagesOf(await getHistory({ tag: `$source/${source}/connected`, from, to }, signal), to);
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) return [];
+    throw error;
+  }
+}
+
+/** Asks for a tag's line between two times, ms UTC, with gaps where its source was away. Throws Problem. */
+export async function loadLine(
+  tag: string, from: number, to: number, outages: Promise<Outage[]>, signal: AbortSignal,
+): Promise<Loaded> {
+  const [loaded, away] = await Promise.all([loadWhole(tag, from, to, signal), outages]);
+  cut(loaded.line, away, loaded.every ?? 0);
+  return loaded;
+}
+
+async function loadWhole(tag: string, from: number, to: number, signal: AbortSignal): Promise<Loaded> {
   const bucket = bucketFor(to - from);
   if (bucket !== null) return loadBuckets(tag, from, to, bucket, signal);
   const raw = await getHistory({ tag, from, to, limit: MOST_RAW }, signal);

@@ -8,7 +8,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 
 /** A label of the value axis: as many decimals as the distance between two labels needs. */
 export function formatScale(value: number, step: number): string {
-  const decimals = Math.min(9, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  let decimals = 0;
+  while (decimals < 9 && Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) > 1e-6) decimals += 1;
   const size = Math.abs(value);
   if (size >= 1e9 || (size > 0 && size < 1e-6)) return formatNumber(value);
   return grouped(value.toFixed(decimals)).replace(/^-(?=.*[1-9])/, '−').replace(/^-/, '');
