@@ -54,7 +54,8 @@ async def until_stopped(seconds: float | None = None, *, with_parent: bool = Fal
         threading.Thread(target=_until_input_ends, args=(loop, stop), daemon=True).start()
     try:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await stop.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

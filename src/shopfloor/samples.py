@@ -155,7 +155,7 @@ class Batch:
         )
 
     def select(self, indices: Sequence[int]) -> "Batch":
-        """The batch with only the samples at ``indices``, in that order; itself when that is all."""
+        """The batch with only the samples at ``indices``, which ascend; itself when that is all of them."""
         if len(indices) == len(self):
             return self
         return Batch(

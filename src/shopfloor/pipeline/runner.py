@@ -150,8 +150,9 @@ class Runner(ABC):
                 await self._wake.wait()
                 delay = FIRST_DELAY
                 continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+            with contextlib.suppress(TimeoutError):  # not wait_for: in Python 3.11 it can swallow a cancellation
+                async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):  # noqa: S311  # jitter
+                    await self._wake.wait()
             delay = min(delay * 2, LONGEST_DELAY)
 
     async def _attempt(self) -> Literal["now", "later", "never"]:
