@@ -39,7 +39,9 @@ async def _run(folder: Path, rounds: int, commits: int) -> list[Result]:
         reader = await journal.reader("bench")
         groups = [_group(n, shared=True) for n in range(8)]
         changing = [_group(n, shared=False) for n in range(8)]
-        raw, kept, mixed = [], [], []
+        raw: list[float] = []
+        kept: list[float] = []
+        mixed: list[float] = []
         for _ in range(rounds):
             raw.append(_raw(folder, groups[0], commits))
             kept.append(await _append(journal, groups, commits))

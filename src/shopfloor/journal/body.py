@@ -3,7 +3,7 @@
 import struct
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 from zlib import crc32
 
 import msgspec
@@ -133,17 +133,18 @@ def _bytes(column: "array[int]", *, short: bool = False) -> bytes | memoryview:
 
 def _encode_values(values: Sequence[Value]) -> tuple[int, bytes | memoryview]:
     if isinstance(values, array):
-        if values.typecode == "d":
-            return _FLOATS, memoryview(values).cast("B")
-        if values.typecode == "q":
-            return _INTS, memoryview(values).cast("B")
-        values = values.tolist()
+        column = cast("array[int] | array[float]", values)
+        if column.typecode == "d":
+            return _FLOATS, memoryview(column).cast("B")
+        if column.typecode == "q":
+            return _INTS, memoryview(column).cast("B")
+        values = column.tolist()
     kinds = set(map(type, values))
     if kinds == {float}:
-        return _FLOATS, memoryview(array("d", values)).cast("B")
+        return _FLOATS, memoryview(array("d", cast("Sequence[float]", values))).cast("B")
     if kinds == {int}:
         try:
-            return _INTS, memoryview(array("q", values)).cast("B")
+            return _INTS, memoryview(array("q", cast("Sequence[int]", values))).cast("B")
         except OverflowError:
             pass  # some need uint64: MessagePack has it
     try:

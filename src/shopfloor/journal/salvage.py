@@ -236,6 +236,8 @@ def _keep(db: sqlite3.Connection, rowid: int, row: list[Column]) -> bool:
             )
         case [int(offset)] if 0 <= offset < 2**62:
             db.execute("UPDATE last SET offset = max(offset, ?)", (offset,))
+        case _:
+            pass  # not a row of ours, or a damaged one
     return False
 
 

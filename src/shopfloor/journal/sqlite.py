@@ -296,7 +296,7 @@ class SqliteJournal:
             return self._damaged_entry(db, offset, received, str(error))
         return Entry(offset, batch, source, samples, received)
 
-    def _damaged_entry(self, db: sqlite3.Connection, offset: int, received: int, detail: str) -> Entry:
+    def _damaged_entry(self, db: sqlite3.Connection, offset: int, received: Any, detail: str) -> Entry:
         """What the index still says of an entry: whose it was and how many samples are lost with it.
 
         Raises DatabaseError when it says nothing: then more is damaged than this entry.
