@@ -38,7 +38,7 @@ describe('the line of raw samples', () => {
 
   test('breaks where samples are bad, and marks how long', () => {
     const line = rawLine(history([1000, 2000, 5000], [1.5, 9.5, 2.5], [192, 8, 192]), 0, 6000);
-    expect(line.values).toEqual([1.5, null, 2.5]);
+    expect(line.values).toEqual([1.5, 1.5, null, 2.5]);
     expect(line.doubts).toEqual([{ from: 2000, to: 5000, grade: 'bad' }]);
     expect(timeInDoubt(line, 0, 3000)).toBe(1000);
   });
@@ -47,6 +47,11 @@ describe('the line of raw samples', () => {
     const line = rawLine(history([1000, 2000], [1.5, 2.5], [64, 192]), 0, 3000);
     expect(line.values).toEqual([1.5, 2.5]);
     expect(line.doubts).toEqual([{ from: 1000, to: 2000, grade: 'uncertain' }]);
+  });
+
+  test('hold a value that only changes now and then up to where it turned bad', () => {
+    const line = rawLine(history([1000, 5000, 7000], [40, null, 41], [192, 8, 192]), 0, 9000);
+    expect([line.times, line.values]).toEqual([[1000, 4999, 5000, 7000], [40, 40, null, 41]]);
   });
 
   test('doubts go on to the end when nothing better came', () => {
@@ -121,7 +126,7 @@ describe('the right edge', () => {
     expect(append(line, 1500, 9, 192)).toBe(false);
     expect(append(line, 2000, 9, 192)).toBe(false);
     expect(append(line, 3000, 3.5, 8)).toBe(true);
-    expect(line.values).toEqual([1.5, 2.5, null]);
+    expect(line.values).toEqual([1.5, 2.5, 2.5, null]);
     expect(line.doubts).toEqual([{ from: 3000, to: Infinity, grade: 'bad' }]);
     append(line, 4000, 3.5, 192);
     expect(line.doubts).toEqual([{ from: 3000, to: 4000, grade: 'bad' }]);
@@ -155,10 +160,10 @@ describe('outages of the source', () => {
   test('break also a line that only holds its value, and are marked', () => {
     const line = rawLine(history([1000, 5000], [40, 41]), 0, 9000);
     cut(line, [{ from: 2000, to: 5000 }]);
-    expect([line.times, line.values]).toEqual([[1000, 2000, 5000], [40, null, 41]]);
+    expect([line.times, line.values]).toEqual([[1000, 2000, 2001, 5000], [40, 40, null, 41]]);
     expect(line.doubts).toEqual([{ from: 2000, to: 5000, grade: 'bad' }]);
     cut(line, [{ from: 8000, to: 9000 }]);
-    expect(line.values).toEqual([40, null, 41, null]);
+    expect(line.values).toEqual([40, 40, null, 41, 41, null]);
   });
 
   test('empty the buckets that lie wholly in them', () => {

@@ -65,6 +65,13 @@ function push(line: Line, time: number, value: number | null, low = value, high 
   line.high.push(high);
 }
 
+/** Adds a sample; where a tag that holds its value turns bad, it is drawn to hold up to there. */
+function add(line: Line, time: number, number: number | null): void {
+  const last = line.values.at(-1) ?? null;
+  if (number === null && last !== null && line.hold === Infinity && time - (line.times.at(-1) ?? time) > 1) push(line, time - 1, last);
+  push(line, time, number);
+}
+
 function doubtful(line: Line, time: number, quality: number, until: number): void {
   const open = line.doubts.at(-1);
   if (open && open.to > time) open.to = time;
@@ -94,7 +101,7 @@ export function rawLine(history: History, from: number, to: number, held: number
     const value = history.values[i] ?? null;
     const number = quality >= 64 ? asNumber(value) : null;
     if (time - last > hold && line.times.length > 0) push(line, last + 1, null);
-    push(line, time, number);
+    add(line, time, number);
     last = time;
     doubtful(line, time, quality, to);
     if (number === null && quality >= 64 && value !== null) line.texts.push({ time, value });
@@ -167,8 +174,10 @@ export function cut(line: Line, outages: readonly Outage[], every = 0): void {
     const at = next === -1 ? line.times.length : next;
     // Samples that came late out of the outage are true all the same and stay.
     if (at > 0 && line.times[at] !== from) {
-      line.times.splice(at, 0, from);
-      for (const column of [line.values, line.low, line.high]) column.splice(at, 0, null);
+      // A value that holds is drawn to hold up to the loss.
+      const held = every === 0 && line.hold === Infinity ? (line.values[at - 1] ?? null) : null;
+      line.times.splice(at, 0, from, from + 1);
+      for (const column of [line.values, line.low, line.high]) column.splice(at, 0, held, null);
     }
     line.doubts.push({ from, to, grade: 'bad' });
   }
@@ -180,7 +189,7 @@ export function append(line: Line, time: number, value: Value, quality: number):
   if (line.times.length > 0 && time <= last) return false;
   if (time - last > line.hold) push(line, last + 1, null);
   const number = quality >= 64 ? asNumber(value) : null;
-  push(line, time, number);
+  add(line, time, number);
   doubtful(line, time, quality, Infinity);
   if (number === null && quality >= 64 && value !== null) line.texts.push({ time, value });
   return true;
