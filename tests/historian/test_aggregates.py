@@ -100,6 +100,17 @@ async def _run(test: object) -> None:
     await asyncio.to_thread(test)  # type: ignore[arg-type]
 
 
+async def test_of_samples_of_one_instant_the_last_that_came_is_in_force(historian: DuckDbHistorian) -> None:
+    """Also when they came in one batch and the instant lies before the first bucket."""
+    samples = [Sample("m/x", BEGIN, float(i), quality) for i, quality in enumerate([192] * 20 + [216])]
+    await historian.write(1, Batch.of("s", NOW, samples))
+    for compacted in (False, True):
+        if compacted:
+            await historian.compact(NOW)
+        found = await historian.aggregate("m/x", BEGIN + SECOND, BEGIN + 2 * SECOND, SECOND, "twa")
+        assert (list(found.values), found.qualities.tolist()) == ([20.0], [216])
+
+
 async def test_extremes_of_wide_integers_are_exact(historian: DuckDbHistorian) -> None:
     """Neighbours above 2**53 differ, though as floats they would not."""
     values: list[Value] = [2**63 + 1, 2**63, 2**64 - 1, 2**64 - 2]

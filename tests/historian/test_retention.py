@@ -53,7 +53,7 @@ async def test_age_bounds_the_disk(tmp_path: Path) -> None:
 
 async def test_size_bounds_the_disk(tmp_path: Path) -> None:
     """The oldest segments go until the rest fits, however long they should be kept."""
-    config = DuckDbConfig(path=tmp_path / "h.duckdb").model_copy(update={"keep_size": 12_000_000})
+    config = DuckDbConfig(path=tmp_path / "h.duckdb").model_copy(update={"keep_size": 8_000_000})
     noise = np.random.default_rng(1)
     async with DuckDbHistorian(config, generation=12_000) as historian:
         for day in range(24):
@@ -61,7 +61,7 @@ async def test_size_bounds_the_disk(tmp_path: Path) -> None:
             await historian.write(day, random_walk(day, begin, 50_000, noise))
             await historian.maintain(begin + DAY)
             if day > 10:
-                assert on_disk(tmp_path) <= 12_000_000 + 2_000_000
+                assert on_disk(tmp_path) <= 8_000_000 + 2_000_000
         kept = await historian.size()
         assert kept.oldest is not None
         assert kept.oldest > BEGIN + 4 * DAY

@@ -101,11 +101,11 @@ class Snapshot:
         self._cursor.close()
 
     def hot(self, tag: int, condition: str, arguments: Sequence[int], tail: str = "") -> Rows:
-        """Rows of a tag that are in no segment yet; ``tail`` orders and limits them."""
+        """Rows of a tag that are in no segment yet; ``tail`` orders them (by ``place`` last) and limits them."""
         if not self._generations:
             return Rows.empty()
         tables = " UNION ALL ".join(
-            f"SELECT {_HOT} FROM hot_{g.id} WHERE tag = {tag:d} AND {condition}"  # noqa: S608  # own text and integers
+            f"SELECT {_HOT}, rowid AS place FROM hot_{g.id} WHERE tag = {tag:d} AND {condition}"  # noqa: S608  # own text and integers
             for g in self._generations
         )
         table = fetched(self._cursor, f"{tables} {tail}", [*arguments] * len(self._generations))

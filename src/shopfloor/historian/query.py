@@ -39,7 +39,7 @@ class Reader:
             if rows is not None:
                 parts.append(rows.between(start, end))
                 count += len(parts[-1])
-        tail = "" if limit is None else f"ORDER BY time, entry LIMIT {limit + 1:d}"
+        tail = "" if limit is None else f"ORDER BY time, entry, place LIMIT {limit + 1:d}"
         parts.append(self._snapshot.hot(self._tag, "time >= ? AND time < ?", [start, end], tail))
         return Rows.joined([part for part in parts if len(part)]).ordered()
 
@@ -50,7 +50,10 @@ class Reader:
     def before(self, time: int, *, only_numeric: bool) -> Rows:
         """The last row before ``time``, or the last with a good number; none when there is none."""
         best = self._snapshot.hot(
-            self._tag, f"time < ?{_GOOD if only_numeric else ''}", [time], "ORDER BY time DESC, entry DESC LIMIT 1"
+            self._tag,
+            f"time < ?{_GOOD if only_numeric else ''}",
+            [time],
+            "ORDER BY time DESC, entry DESC, place DESC LIMIT 1",
         )
         pieces = sorted(self._pieces(-(2**63), time), key=lambda item: -item[1].last)
         for segment, piece in pieces:
@@ -64,7 +67,9 @@ class Reader:
 
     def after(self, time: int) -> Rows:
         """The first row from ``time`` on that has a good number; none when there is none."""
-        best = self._snapshot.hot(self._tag, f"time >= ?{_GOOD}", [time], "ORDER BY time, entry DESC LIMIT 1")
+        best = self._snapshot.hot(
+            self._tag, f"time >= ?{_GOOD}", [time], "ORDER BY time, entry DESC, place DESC LIMIT 1"
+        )
         for segment, piece in sorted(self._pieces(time, 2**63 - 1), key=lambda item: item[1].first):
             if len(best) and int(best.time[0]) < piece.first:
                 break
