@@ -147,6 +147,6 @@ Shopfloor demo: a simulated press line, read over OPC UA, kept, published by MQT
   MQTT       127.0.0.1:{broker.port} ({broker.kind}); topics shopfloor/#
   data       {place}
 
-Try this: press Stop and Start in the console. Pull the PLC away with `kill {press.pid}`: it comes back after {PULLED_SECONDS} s.
+Try: press Stop and Start in the console. Pull the PLC away: `kill {press.pid}`, it is back after {PULLED_SECONDS} s.
 Kill this process and start it again, then look at `shopfloor ledger`. Ctrl-C ends the demo.
 """

@@ -27,7 +27,11 @@ class Connection(ABC):  # noqa: B024  # abstract by role: sources and sinks open
 
 
 class Source(Connection):
-    """Where samples come from and commands go."""
+    """Where samples come from and commands go.
+
+    After Unavailable the same object is entered again, so it may keep what it needs to take up a session
+    that the other side still has; after any other end a new one is built.
+    """
 
     def resume(self, checkpoint: bytes) -> None:
         """Go on after this checkpoint: the last one that became durable. Called before ``batches``."""

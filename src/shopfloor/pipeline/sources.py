@@ -43,13 +43,22 @@ class SourceRunner(Runner):
         self._source: Source | None = None
         self._unstorable: set[str] = set()
         self._tags: set[str] = set()
+        self._kept: Source | None = None
 
     async def work(self) -> None:
         """Connect, go on behind the last durable checkpoint, make every batch durable."""
-        source = self._build()
+        source = self._kept or self._build()
+        self._kept = None
         checkpoint = await self._journal.checkpoint(self.name)
         if checkpoint is not None:
             source.resume(checkpoint)
+        try:
+            await self._read(source)
+        except Unavailable:
+            self._kept = source  # it may still have a session there to come back to
+            raise
+
+    async def _read(self, source: Source) -> None:
         async with source:
             self._source = source
             self.running()
