@@ -67,12 +67,19 @@ class StageHistorianConfig(HistorianConfig):
 
 
 class StageHistorian(Historian):
-    """A slow wave every second, silent from 150 s to 120 s ago, bad from 60 s to 50 s ago; set-points never change."""
+    """A slow wave every second, silent from 150 s to 120 s ago, bad from 60 s to 50 s ago; set-points never change.
+
+    The connection to the PLC was away from 220 s to 200 s ago.
+    """
 
     async def history(self, tag: str, start: int, end: int, limit: int = 100_000) -> Series:
+        now = time.time_ns()
+        if tag == "$source/plc/connected":
+            return Series(
+                tag, array("q", [now - 220 * SECOND, now - 200 * SECOND]), [False, True], array("H", [192, 192])
+            )
         if not tag.endswith(("PV", "Temperature")):
             return Series(tag, array("q"), [], array("H"))
-        now = time.time_ns()
         times = array("q", (t for t in range(start, min(end, now), SECOND) if not 120 <= (now - t) / SECOND <= 150))
         bad = [50 <= (now - t) / SECOND <= 60 for t in times]
         return Series(
@@ -100,7 +107,7 @@ class StageHistorian(Historian):
         return []
 
     async def tags(self) -> list[str]:
-        return []
+        return ["$source/plc/connected", "$source/kepware/connected"]
 
     async def maintain(self, now: int) -> None:
         del now
@@ -179,10 +186,8 @@ class Stage:
         """Play the plant until cancelled."""
         if not self.states:
             await asyncio.Event().wait()
-        self.give(
-            {"press-1/Running": False, "press-1/SP": 40.0, "press-1/Good": self.good, "press-1/Message": "All well"}
-        )
-        self.give({"press-1/Start": False, "press-1/Stop": False}, age=7_200)
+        self.give({"press-1/Running": False, "press-1/Good": self.good, "press-1/Message": "All well"})
+        self.give({"press-1/SP": 40.0, "press-1/Start": False, "press-1/Stop": False}, age=7_200)
         self.give({info.tag: float(i) for i, info in enumerate(self.sensors)}, age=30)
         self.give({"oven-2/Temperature": 181.4}, Quality.SENSOR_FAILURE)
         while True:

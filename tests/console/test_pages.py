@@ -391,10 +391,8 @@ def drawn_share(page: Page, left: float, right: float) -> float:
     return share
 
 
-def test_holes_and_bad_values_are_gaps_in_the_line(desktop: Watched, stage: Stage) -> None:
-    """From 150 to 120 s ago nothing arrived, from 60 to 50 s ago values were bad; elsewhere there is a line."""
-    page = desktop.open(stage, "#/trend?tag=press-1/PV&range=5m")
-    expect(page.get_by_role("table")).to_contain_text("of this window not good")
+def where(page: Page) -> Callable[[float], float]:
+    """Turns seconds ago, in a window of five minutes, into a share of the picture's width."""
     width, left, right = page.evaluate(
         """() => {
             const box = document.querySelector('.u-over').getBoundingClientRect();
@@ -402,14 +400,28 @@ def test_holes_and_bad_values_are_gaps_in_the_line(desktop: Watched, stage: Stag
             return [canvas.width, box.left - canvas.left, box.right - canvas.left];
         }"""
     )
+    return lambda seconds_ago: float((right - (right - left) * seconds_ago / 300) / width)
 
-    def at(seconds_ago: float) -> float:
-        return float((right - (right - left) * seconds_ago / 300) / width)
 
-    assert until(lambda: drawn_share(page, at(290), at(160)) > 0.95)
+def test_holes_and_bad_values_are_gaps_in_the_line(desktop: Watched, stage: Stage) -> None:
+    """From 150 to 120 s ago nothing arrived, from 60 to 50 s ago values were bad; elsewhere there is a line."""
+    page = desktop.open(stage, "#/trend?tag=press-1/PV&range=5m")
+    expect(page.get_by_role("table")).to_contain_text("of this window not good")
+    at = where(page)
+    assert until(lambda: drawn_share(page, at(190), at(160)) > 0.95)
     assert drawn_share(page, at(146), at(126)) == 0
     assert drawn_share(page, at(112), at(66)) > 0.95
     assert drawn_share(page, at(58), at(53)) == 0
+
+
+def test_a_value_that_did_not_change_is_drawn_but_not_while_its_source_was_away(desktop: Watched, stage: Stage) -> None:
+    """From 220 to 200 s ago the PLC was away: nobody knows what the set-point was, although it is the same again."""
+    page = desktop.open(stage, "#/trend?tag=press-1/SP&range=5m")
+    expect(page.get_by_role("table")).to_contain_text("of this window not good")
+    at = where(page)
+    assert until(lambda: drawn_share(page, at(290), at(230)) > 0.95)
+    assert drawn_share(page, at(216), at(206)) == 0
+    assert drawn_share(page, at(190), at(10)) > 0.95
 
 
 def test_every_range_can_be_chosen_and_shown(desktop: Watched, stage: Stage) -> None:

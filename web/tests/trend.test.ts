@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { History } from '../src/api';
-import { append, bucketLine, cut, isDense, isStepped, longestHold, outagesOf, rawLine, summary, timeInDoubt, trim, valueAt } from '../src/trend/line';
+import { append, bucketLine, cut, isDense, isStepped, longestHold, outagesOf, rawLine, resume, summary, timeInDoubt, trim, valueAt } from '../src/trend/line';
 import { formatScale, formatTick } from '../src/trend/ticks';
 import { bucketFor, bucketText, coarser, RANGES, rangeOf } from '../src/trend/window';
 import type { Value } from '../src/value';
@@ -164,6 +164,9 @@ describe('outages of the source', () => {
     expect(line.doubts).toEqual([{ from: 2000, to: 5000, grade: 'bad' }]);
     cut(line, [{ from: 8000, to: 9000 }]);
     expect(line.values).toEqual([40, 40, null, 41, 41, null]);
+    resume(line, 9000, 41);
+    resume(line, 9500, 42);
+    expect([line.times.at(-1), line.values.at(-1)]).toEqual([9000, 41]);
   });
 
   test('empty the buckets that lie wholly in them', () => {

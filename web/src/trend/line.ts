@@ -183,6 +183,11 @@ export function cut(line: Line, outages: readonly Outage[], every = 0): void {
   }
 }
 
+/** Goes on after the last outage with a value that is known to hold although it did not change since. */
+export function resume(line: Line, since: number, value: number): void {
+  if (line.values.at(-1) === null && (line.times.at(-1) ?? since) < since) push(line, since, value);
+}
+
 /** Adds a live sample at the right edge; an older one than the last is late and left to the next reload. */
 export function append(line: Line, time: number, value: Value, quality: number): boolean {
   const last = line.times.at(-1) ?? time;

@@ -12,6 +12,8 @@ export interface Loaded {
   stepped: boolean;
   /** The bucket, ms; null where the samples themselves are drawn. */
   every: number | null;
+  /** When its source came back the last time, ms UTC; null when it was not away. */
+  back: number | null;
 }
 
 /** A blank at the left edge longer than this is asked about, ms. */
@@ -34,10 +36,10 @@ export async function loadLine(
 ): Promise<Loaded> {
   const [loaded, away] = await Promise.all([loadWhole(tag, from, to, signal), outages]);
   cut(loaded.line, away, loaded.every ?? 0);
-  return loaded;
+  return { ...loaded, back: away.at(-1)?.to ?? null };
 }
 
-async function loadWhole(tag: string, from: number, to: number, signal: AbortSignal): Promise<Loaded> {
+async function loadWhole(tag: string, from: number, to: number, signal: AbortSignal): Promise<Omit<Loaded, 'back'>> {
   const bucket = bucketFor(to - from);
   if (bucket !== null) return loadBuckets(tag, from, to, bucket, signal);
   const raw = await getHistory({ tag, from, to, limit: MOST_RAW }, signal);
@@ -57,7 +59,7 @@ async function heldBefore(raw: History, from: number, to: number, signal: AbortS
   return last === -1 ? null : asNumber(before.values[last]);
 }
 
-async function loadBuckets(tag: string, from: number, to: number, every: number, signal: AbortSignal): Promise<Loaded> {
+async function loadBuckets(tag: string, from: number, to: number, every: number, signal: AbortSignal): Promise<Omit<Loaded, 'back'>> {
   const ask = (aggregate: 'avg' | 'min' | 'max' | 'twa') => getHistory({ tag, from, to, every, aggregate }, signal);
   const [avg, min, max] = await Promise.all([ask('avg'), ask('min'), ask('max')]);
   const twa = isDense(avg, every) ? null : await ask('twa');
