@@ -34,7 +34,7 @@ async def test_a_cable_that_was_out_costs_no_count(tmp_path: Path, monkeypatch: 
                     await asyncio.sleep(0.3)
                     proxy.heal()
                 enough = began + 50
-                # noqa below: it is awaited before the next round changes `enough`
+                # The lambda is done with before the next round changes `enough`.
                 await until(lambda: len(plc.acknowledged) > enough, "counts after the return")  # noqa: B023
             last = max(plc.acknowledged)
             await until(lambda: all(not c.lag_entries for c in pipeline.components()), "everything delivered")
