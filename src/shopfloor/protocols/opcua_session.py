@@ -167,6 +167,8 @@ class Session:
         self.limits = Limits()
         self.resumed = False
         """Whether the last entering took up the session from before, with its subscriptions."""
+        self._established = False
+        """Whether the present connection reached a session."""
         self.product = ""
         """The server's product URI."""
 
@@ -207,7 +209,7 @@ class Session:
 
     async def _open(self) -> None:
         server, client = self._server, self._client
-        self._lost = self.resumed = False
+        self._lost = self.resumed = self._established = False
         client.security_policy = security_policies.SecurityPolicyNone()  # type: ignore[no-untyped-call]  # asyncua's
         client.uaclient.set_security(client.security_policy)
         if server.policy != "None":
@@ -225,9 +227,10 @@ class Session:
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
-            self.resumed = await self._reactivate()
+            self.resumed = self._established = await self._reactivate()
             if not self.resumed:
                 await client.create_session()
+                self._established = True
                 await self._activate()
         except Exception as error:
             raise self._reason(error, during="login") from error
@@ -443,8 +446,9 @@ class Session:
         uaclient = self._client.uaclient
         protocol = uaclient.protocol
         active = not uaclient.session.authentication_token.is_null()
-        self._alive_there = active and (self._lost or protocol is None or protocol.is_closed)
-        if protocol is not None and not protocol.is_closed and not self._alive_there:
+        if self._established:  # else this connection never reached the session, which may still be there
+            self._alive_there = active and (self._lost or protocol is None or protocol.is_closed)
+        if protocol is not None and not protocol.is_closed and self._established and not self._alive_there:
             with contextlib.suppress(Exception):  # the other side may be gone already
                 async with asyncio.timeout(min(self._server.timeout, 2.0)):
                     await uaclient.close_session(delete_subscriptions=False)

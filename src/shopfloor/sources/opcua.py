@@ -262,7 +262,11 @@ class OpcUaSource(Source):
     async def __aenter__(self) -> Self:
         """Connect and log in. Raises Unavailable or Misconfigured, each saying what to do."""
         session, self._before = self._before or Session(self._config.server()), None
-        await session.__aenter__()
+        try:
+            await session.__aenter__()
+        except Unavailable:
+            self._before = session  # not reached: what the server has of the session it still has
+            raise
         try:
             self._nodes = await self._resolve(session)
         except BaseException:
