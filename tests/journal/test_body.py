@@ -80,6 +80,4 @@ def test_what_no_column_can_hold_is_refused(value: Value) -> None:
 
 
 def sealed(batch: Batch) -> bytearray:
-    stored = body.encode(batch, array("I", ["abc".index(tag) for tag in batch.tags]))
-    body.seal(stored, 7, 3)
-    return stored
+    return body.encode(batch, array("I", ["abc".index(tag) for tag in batch.tags])).seal(7, 3)

@@ -114,8 +114,8 @@ class Reader(Protocol):
 class Journal(Protocol):
     """The durable record."""
 
-    async def append(self, batch: Batch) -> int:
-        """Make the batch durable, its ``checkpoint`` with it, and return its offset.
+    def append(self, batch: Batch) -> Awaitable[int]:
+        """Make the batch durable, its ``checkpoint`` with it; await the result for its offset.
 
         Waits while the journal is full. Raises Unavailable when the disk refuses, ValueError for
         a batch that cannot be stored.

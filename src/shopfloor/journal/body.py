@@ -26,8 +26,25 @@ class Damaged(ValueError):
     """An entry whose checksum does not hold."""
 
 
-def encode(batch: Batch, tag_ids: "array[int]") -> bytearray:
-    """The body of this batch, its checksum still to be set by ``seal``.
+class Body:
+    """An encoded batch and the checksum of its bytes, to be sealed with its place."""
+
+    __slots__ = ("content", "inner")
+
+    def __init__(self, content: bytearray) -> None:
+        """``content`` with room for the checksum in front."""
+        self.content = content
+        self.inner = crc32(memoryview(content)[4:])
+
+    def seal(self, offset: int, source_id: int) -> bytearray:
+        """The bytes with the checksum that holds at this place alone; cheap, and may be called again."""
+        samples: int = _HEAD.unpack_from(self.content)[4]
+        struct.pack_into("<I", self.content, 0, crc32(_PLACE.pack(offset, source_id, samples), self.inner))
+        return self.content
+
+
+def encode(batch: Batch, tag_ids: "array[int]") -> Body:
+    """The body of this batch.
 
     Raises ValueError for a value that no column can hold (an integer outside int64 and uint64).
     """
@@ -48,13 +65,7 @@ def encode(batch: Batch, tag_ids: "array[int]") -> bytearray:
     kind, values = _encode_values(batch.values)
     columns.append(values)
     head = _HEAD.pack(0, _VERSION, kind, flags, len(batch), batch.lost_before, batch.received)
-    return bytearray().join((head, *columns))
-
-
-def seal(body: bytearray, offset: int, source_id: int) -> None:
-    """Set the checksum once the place of the entry is known."""
-    samples: int = _HEAD.unpack_from(body)[4]
-    struct.pack_into("<I", body, 0, _checksum(memoryview(body), offset, source_id, samples))
+    return Body(bytearray().join((head, *columns)))
 
 
 def decode(body: bytes, offset: int, source_id: int, source: str, name: Callable[[int], str]) -> Batch:

@@ -13,7 +13,7 @@ PAGE: Final = 16384
 a sample more; still larger pages cost more again."""
 FORMAT: Final = 1
 WAL_LIMIT: Final = 64 * 2**20
-"""Bytes that the WAL file may keep on the disk when it is restarted."""
+"""Bytes after which the WAL begins anew; its file stays about as large."""
 SCHEMA: Final = """
 CREATE TABLE entry (offset INTEGER PRIMARY KEY, source INTEGER NOT NULL, received INTEGER NOT NULL,
                     samples INTEGER NOT NULL, body BLOB NOT NULL);

@@ -144,10 +144,9 @@ class SqliteJournal:
 
     # ---- writing ------------------------------------------------------------------------------------
 
-    async def append(self, batch: Batch) -> int:
-        """Make the batch durable and return its offset; see ``journal.base.Journal``."""
-        offset: int = await self._submit(batch)
-        return offset
+    def append(self, batch: Batch) -> "asyncio.Future[int]":
+        """Make the batch durable; the result is its offset. See ``journal.base.Journal``."""
+        return self._submit(batch)
 
     def _submit(
         self, batch: Batch | None = None, apply: Callable[[sqlite3.Connection], Any] | None = None

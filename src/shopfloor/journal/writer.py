@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,7 +31,7 @@ logger: Final = structlog.get_logger("shopfloor.journal")
 
 GROUP_BYTES: Final = 8 * 2**20
 """The most that one transaction takes: a commit must not keep others waiting."""
-WAL_BYTES: Final = 16 * 2**20
+WAL_BYTES: Final = 4 * 2**20
 """From this size on the WAL is carried over into the file."""
 TRIM_STEP: Final = 200
 """Entries deleted in one step; commits go between steps."""
@@ -40,6 +40,8 @@ SPARE_BYTES: Final = 256 * 2**20
 once: copying the rest is quick then, and keeping the file ready for it page by page would cost every commit 10 µs."""
 EXAMINED_BYTES: Final = 32 * 2**20
 LOOK_SECONDS: Final = 1.0
+ROWS: Final = 20
+"""Entries in one INSERT: SQLite gives up and takes back Python's lock at each statement, which other threads hold."""
 UNLIKELY_FORMAT: Final = 100
 """A file that claims a format from here on is damaged, not new."""
 OVER_KEEP: Final = "the journal was over `keep`"
@@ -63,7 +65,7 @@ Fresh = list[tuple[Entry, int]]
 class Work:
     """Something for the writer: the batch becomes an entry, then ``apply`` runs, all in one transaction."""
 
-    __slots__ = ("apply", "batch", "done")
+    __slots__ = ("apply", "batch", "body", "done")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Work:
         self.done = done
         self.batch = batch
         self.apply = apply
+        self.body: body.Body | None = None
 
 
 class Writer:
@@ -107,7 +110,6 @@ class Writer:
         self._next = 1
         self._next_look = 0.0
         self._wal_written = 0
-        self._carrying: Future[list[Any]] | None = None
         self._thread = threading.Thread(target=self._run, name="journal-write", daemon=True)
 
     # ---- opening and closing ------------------------------------------------------------------------
@@ -116,11 +118,13 @@ class Writer:
         """Open or create the file, salvage it when it is damaged. Raises Misconfigured."""
         try:
             self._connect()
+            self.names.load(self.db)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             # Any byte of the file may be wrong, so any error may follow, but for those that speak of the outside.
             if self._path is None or is_outside(error, self._path):
                 raise Misconfigured(f"the journal {self._path} cannot be opened: {error}") from error
             self._salvage(self._path)
+            self.names.load(self.db)
 
     def _connect(self) -> None:
         self.db = connect(self._path)
@@ -156,7 +160,6 @@ class Writer:
                 raise sqlite3.DatabaseError(f"malformed: {found}")
 
     def _load(self) -> None:
-        self.names.load(self.db)
         self.counts.load(self.db)
         oldest, newest = self.db.execute("SELECT min(offset), max(offset) FROM entry").fetchone()
         remembered = self.db.execute("SELECT max(offset) FROM last").fetchone()[0] or 0
@@ -193,10 +196,10 @@ class Writer:
 
     def _repair(self, path: Path) -> None:
         """Salvage the running file."""
-        self._carrying = None
         self.aside.submit(self.slow.close).result()
         self.db.close()
         self._salvage(path)
+        self.names.store_all_again()
 
     def _grant(self, wish: Repair) -> None:
         """Repair unless that was done since the damage was met."""
@@ -256,25 +259,31 @@ class Writer:
             pass
         return works, False
 
-    def _write(self, works: list[Work], *, again: bool = True) -> None:
+    def _encode(self, works: list[Work]) -> list[Work]:
+        """Encode what is to be written; a batch that cannot be stored is answered alone.
+
+        In this thread: measured, doing it in the event loop meanwhile is slower, the two wait for Python's lock.
+        """
         ready: list[Work] = []
-        bodies: list[bytearray | None] = []
         for work in works:
             try:
-                batch = work.batch
-                bodies.append(None if batch is None else body.encode(batch, self.names.ids(batch.source, batch.tags)))
+                if work.batch is not None:
+                    work.body = body.encode(work.batch, self.names.ids(work.batch.source, work.batch.tags))
                 ready.append(work)
-            except (ValueError, TypeError) as error:  # this batch cannot be stored; the others can
+            except (ValueError, TypeError) as error:
                 self._answer([work], [ValueError(str(error))], [])
-        if ready:
-            self._write_ready(ready, bodies, again=again)
+        return ready
 
-    def _write_ready(self, works: list[Work], bodies: list[bytearray | None], *, again: bool) -> None:
+    def _write(self, works: list[Work], *, again: bool = True) -> None:
+        works = self._encode(works)
+        if not works:
+            return
         try:
-            results, fresh = self._transact(works, bodies)
+            results, fresh = self._transact(works)
         except Exception as error:  # noqa: BLE001  # whatever it is: who waits must hear it, and the writer must live
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
+            self.names.not_stored()
             refused = error
             if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
@@ -286,32 +295,33 @@ class Writer:
                 self._load()
             self._answer(works, [refused] * len(works), [])
         else:
+            self.names.stored()
             if fresh:
                 self.head = fresh[-1][0].offset
             self._answer(works, results, fresh)
 
-    def _transact(self, works: list[Work], bodies: list[bytearray | None]) -> tuple[list[Any], Fresh]:
+    def _transact(self, works: list[Work]) -> tuple[list[Any], Fresh]:
         db = self.db
         db.execute("BEGIN IMMEDIATE")
         results: list[Any] = []
         rows: list[tuple[int, int, int, int, bytearray]] = []
         fresh: Fresh = []
         sources: dict[str, tuple[bytes | None, int, int]] = {}
-        for work, encoded in zip(works, bodies, strict=True):
+        for work in works:
             batch = work.batch
             results.append(None)
-            if batch is None or encoded is None:
+            if batch is None or work.body is None:
                 continue
             offset, source_id, samples = self._next, self.names.id(batch.source), len(batch)
             self._next += 1
-            body.seal(encoded, offset, source_id)
-            rows.append((offset, source_id, batch.received, samples, encoded))
-            fresh.append((Entry(offset, batch, batch.source, samples, batch.received), len(encoded)))
+            rows.append((offset, source_id, batch.received, samples, work.body.seal(offset, source_id)))
+            fresh.append((Entry(offset, batch, batch.source, samples, batch.received), len(work.body.content)))
             checkpoint, received, lost = sources.get(batch.source, (None, 0, 0))
             sources[batch.source] = (batch.checkpoint or checkpoint, received + samples, lost + batch.lost_before)
-            self._wal_written += len(encoded)
+            self._wal_written += len(work.body.content)
             results[-1] = offset
-        db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", rows)
+        for start in range(0, len(rows), ROWS):
+            _insert(db, rows[start : start + ROWS])
         self.names.store(db)
         for name, (checkpoint, received, lost) in sources.items():
             self.counts.receive(db, name, checkpoint, received, lost)
@@ -329,10 +339,9 @@ class Writer:
                 continue
             source_id = self.names.id(refused.source)
             encoded = body.encode(refused, self.names.ids(refused.source, refused.tags))
-            body.seal(encoded, offset, source_id)
             self.names.store(db)
             query = "INSERT INTO dead_letter VALUES (NULL, ?, ?, ?, ?, ?, ?)"
-            db.execute(query, (reader, offset, self._clock(), reason, source_id, encoded))
+            db.execute(query, (reader, offset, self._clock(), reason, source_id, encoded.seal(offset, source_id)))
 
     # ---- housekeeping -------------------------------------------------------------------------------
 
@@ -364,13 +373,13 @@ class Writer:
         self.trimmed = offset
 
     def _carry_over(self) -> None:
-        """Copy the WAL into the file: the bulk beside the writer, the rest (which restarts the WAL) in it."""
-        if self._carrying is None:
-            self._carrying = self.aside.submit(lambda: self.slow.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall())
-        elif self._carrying.done():
-            self._carrying = None
-            busy = self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
-            self._wal_written = WAL_BYTES // 2 if busy else 0
+        """Copy the WAL into the file and begin it anew.
+
+        Here, in the writer, and often: measured, a second thread that copies meanwhile gains nothing, since
+        both wait for the same disk, and a small WAL is rewritten in place instead of growing.
+        """
+        busy = self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
+        self._wal_written = WAL_BYTES // 2 if busy else 0
 
     def _used(self) -> int:
         """Bytes in use. After an outage the free space goes back to the disk."""
@@ -378,7 +387,7 @@ class Writer:
         if free * PAGE > SPARE_BYTES and pages - free < free // 8:
             self.db.execute("VACUUM")
         used = int((pages - free) * PAGE)
-        if used > self._keep and self._path is not None and used > 2 * self._path.stat().st_size + 10 * WAL_BYTES:
+        if used > self._keep and self._path is not None and used > 2 * self._path.stat().st_size + 2**26:
             raise sqlite3.DatabaseError("malformed: the file claims more pages than it has")
         return used
 
@@ -422,3 +431,8 @@ class Writer:
         now = self._clock()
         marker = Batch("$journal", now, ("$journal/gap",), (now,), (text,), (Quality.UNCERTAIN,))
         self._write([Work(None, marker)])
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[tuple[int, int, int, int, bytearray]]) -> None:
+    marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(rows))
+    db.execute(f"INSERT INTO entry VALUES {marks}", [column for row in rows for column in row])  # noqa: S608  # marks only

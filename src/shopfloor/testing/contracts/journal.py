@@ -289,7 +289,7 @@ class JournalContract(ABC):
                 return (await journal.state()).full
 
             await _fill(journal, full)
-            waiting = asyncio.create_task(journal.append(_batch(0)))
+            waiting = asyncio.ensure_future(journal.append(_batch(0)))
             assert not (await asyncio.wait({waiting}, timeout=0.3))[0], "a full journal took a batch"
             last = 0
             while not waiting.done():
@@ -363,7 +363,7 @@ async def _fill(journal: Journal, enough: Callable[[], Awaitable[bool]]) -> None
     async with asyncio.timeout(60):
         while not await enough():
             begin = _BEGIN + next(numbers) * 10**9
-            appending = asyncio.create_task(
+            appending = asyncio.ensure_future(
                 journal.append(Batch("line", begin, tags, range(begin, begin + 1000), values))
             )
             while not (await asyncio.wait({appending}, timeout=0.05))[0] and not await enough():
