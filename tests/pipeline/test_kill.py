@@ -16,7 +16,7 @@ from shopfloor.pipeline import Pipeline
 from tests.pipeline.hands import until
 from tests.pipeline.plc import Plc
 
-KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "120"))
+KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "100"))
 """Some hundred by default; a soak sets more."""
 END = 2**62
 
