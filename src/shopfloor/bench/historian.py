@@ -157,9 +157,9 @@ async def _ingest(folder: Path, rows: int) -> float:
     journal = await SqliteJournal.open(folder / "journal.db")
     try:
         total = 0
-        waiting: list[asyncio.Task[int]] = []
+        waiting: list[asyncio.Future[int]] = []
         for batch in Plant(TAGS).batches(10**6):
-            waiting.append(asyncio.ensure_future(journal.append(batch)))
+            waiting.append(journal.append(batch))
             total += len(batch)
             if len(waiting) > 20:  # noqa: PLR2004  # enough to share a commit
                 await asyncio.gather(*waiting)
