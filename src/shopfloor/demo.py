@@ -134,7 +134,7 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
             await running.until_stopped(seconds)
             statuses = pipeline.components()
     rows = read_file(plant.journal.path)
-    click.echo(f"{reports.components(statuses)}\n\n{reports.ledger(rows)}")
+    click.echo(f"{reports.components(statuses)}\n\n{reports.summary(rows)}\n\n{reports.ledger(rows)}")
     return 0 if reports.balanced(rows) and all(status.samples for status in statuses) else 1
 
 

@@ -96,6 +96,19 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
     return "\n".join(parts)
 
 
+def summary(rows: Sequence[LedgerRow]) -> str:
+    """One line each: what was received and is durable, and what was delivered, since the journal was made."""
+    received = {row.source: row.samples for row in rows if row.outcome == "received" and not row.source.startswith("$")}
+    delivered: dict[str, int] = {}
+    for row in rows:
+        if row.outcome == "delivered" and not row.source.startswith("$"):
+            delivered[row.reader] = delivered.get(row.reader, 0) + row.samples
+    return "\n".join(
+        f"{what}: " + (", ".join(f"{name} {samples:,}" for name, samples in sums.items()) or "nothing") + " samples."
+        for what, sums in (("Received and made durable", received), ("Delivered", delivered))
+    )
+
+
 def _pair(pair: Balance, outcomes: Sequence[str]) -> tuple[object, ...]:
     verdict = "balances" if not pair.missing else f"{pair.missing:+,} UNACCOUNTED"
     return pair.source, pair.reader, pair.owed, *(pair.outcomes.get(o, 0) for o in outcomes), verdict
