@@ -1,0 +1,565 @@
+"""The session of a Sparkplug edge node as a state machine: no socket, no file, no clock.
+
+1. A machine is a device: the first level of a tag is the device, the rest the metric; a tag of one level is a
+   metric of the node. Characters that a topic level cannot have are percent-encoded.
+2. Each CONNECT takes the next bdSeq (``connect``), which its will and every NBIRTH of the session carry.
+3. A birth tells what was published last of each metric, and null where nothing was yet. So no sample is told
+   twice as data, and none is told only by a birth. A new metric, or one that changes its type, is born before
+   its first value; what is new in one call of ``data`` is born together.
+4. A sample is historical when Shopfloor had received it before the session's first birth, or when a newer one of
+   its tag was published already. While history is told the host's picture is behind; once it ends
+   the node is born again (``owes_births``), which brings the picture up to date.
+5. A device dies (DDEATH) when every source of it that is known to be away or there is away, and is born again
+   when one returns or says something. The pipeline's tags ``$source/NAME/connected`` tell.
+6. One sequence 0 to 255 counts every message of the node but NDEATH; NBIRTH sets it to 0.
+
+Times given in are ns, UTC, where they are called ``received`` or belong to samples, and ms, as on the
+wire, where they are called ``now``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Property, PropertySet
+from shopfloor.samples import Batch, Quality, Sample, Value
+
+BDSEQ: Final = "bdSeq"
+REBIRTH: Final = "Node Control/Rebirth"
+NAMESPACE: Final = "spBv1.0"
+SEQUENCE: Final = 256
+"""Both seq and bdSeq count from 0 to 255."""
+REBIRTH_PAUSE: Final = 1000
+"""ms between two rebirths that hosts ask for: a thousand requests at once are one rebirth, or two."""
+
+_MILLISECOND: Final = 10**6
+_MOST_METRICS: Final = 1000
+_MOST_BYTES: Final = 128 * 1024
+"""Of names and values, after which a data message is closed and the next one begun."""
+_METRIC_BYTES: Final = 16
+"""About what a metric needs beside its value."""
+_INT64_MAX: Final = 2**63 - 1
+_STALE: Final = 500
+_SOURCE: Final = "$source/"
+_CONNECTED: Final = "/connected"
+_FORBIDDEN: Final = str.maketrans({"%": "%25", "+": "%2B", "#": "%23"})
+
+
+class Publication(NamedTuple):
+    """A message to be published at QoS 0, not retained (the will at QoS 1)."""
+
+    topic: str
+    payload: Payload
+
+
+class KnownMetric(msgspec.Struct, kw_only=True):
+    """A metric and what was published of it last."""
+
+    name: str
+    alias: int
+    type: DataType
+    time: int | None = None
+    """ns UTC; None: nothing was published yet."""
+    value: Any = None
+    """A ``Value``; msgspec reads no union of text and bytes."""
+    quality: int = Quality.GOOD
+    status: int = 0
+
+
+class KnownDevice(msgspec.Struct, kw_only=True):
+    """A device, or the node itself, with its metrics."""
+
+    name: str
+    """Empty: the node itself."""
+    metrics: list[KnownMetric] = []
+    sources: list[str] = []
+    """Which sources gave samples of it."""
+
+
+class Memory(msgspec.Struct, kw_only=True):
+    """What an edge node must know after a restart."""
+
+    bd_seq: int | None = None
+    """Of the last CONNECT; None: there was none."""
+    next_alias: int = 1
+    devices: list[KnownDevice] = []
+    connected: dict[str, bool] = {}
+    """Of each source that said so: whether it was connected."""
+    server: int = 0
+    """The position of the server to try first."""
+
+
+class Unfit(NamedTuple):
+    """Samples of a batch that cannot be told in Sparkplug."""
+
+    reason: str
+    indices: Sequence[int]
+
+
+class _HostState(msgspec.Struct):
+    online: bool
+    timestamp: int
+
+
+class _Device:
+    """A device in this session; the one without a name is the node."""
+
+    __slots__ = ("born", "metrics", "name", "pending", "size", "sources")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.metrics: dict[str, KnownMetric] = {}
+        self.sources: set[str] = set()
+        self.born = False
+        self.pending: list[Metric] = []
+        self.size = 0
+
+
+class _Place(NamedTuple):
+    """Where a tag goes."""
+
+    device: _Device
+    metric: KnownMetric
+
+
+class _Last(NamedTuple):
+    """What was published last of a metric before the call that is not confirmed."""
+
+    type: DataType
+    time: int | None
+    value: Value
+    quality: int
+    status: int
+
+
+class EdgeNode:
+    """One session of an edge node: make one for each connection, from the memory of the one before."""
+
+    def __init__(
+        self,
+        group: str,
+        node: str,
+        memory: Memory,
+        *,
+        primary_host: str = "",
+        aliases: bool = True,
+        exact: bool = False,
+    ) -> None:
+        """``exact`` tells the nanoseconds below a metric's ms as a property; ``primary_host`` empty: none is obeyed."""
+        self.group = group
+        self.node = node
+        self.primary_host = primary_host
+        self.host_online: bool | None = None
+        """What the primary host last said validly; None: nothing yet."""
+        self.born_at: int | None = None
+        """ms of the session's first birth; None: not born."""
+        self.server = memory.server
+        self._aliases = aliases
+        self._exact = exact
+        self._bd_seq = memory.bd_seq
+        self._next_alias = memory.next_alias
+        self._connected = dict(memory.connected)
+        self._devices: dict[str, _Device] = {"": _Device("")}
+        self._places: dict[str, _Place] = {}
+        for known in memory.devices:
+            device = self._device(known.name)
+            device.sources.update(known.sources)
+            for metric in known.metrics:
+                device.metrics[metric.name] = msgspec.structs.replace(metric)
+        self._seq = 0
+        self._host_time: int | None = None
+        self._rebirth = False
+        self._last_birth = 0
+        self._behind = False
+        self._unconfirmed: dict[int, _Last] = {}
+
+    # ---- the connection -----------------------------------------------------------------------------
+
+    def connect(self, now: int) -> Publication:
+        """Take the next bdSeq and give the will of the CONNECT; keep ``memory()`` before sending it."""
+        self._bd_seq = 0 if self._bd_seq is None else (self._bd_seq + 1) % SEQUENCE
+        return self.death(now)
+
+    def death(self, now: int) -> Publication:
+        """NDEATH: the will, and what is published before a deliberate end (both at QoS 1)."""
+        payload = Payload(
+            timestamp=now, metrics=[Metric(name=BDSEQ, timestamp=now, type=DataType.INT64, value=self.bd_seq)]
+        )
+        return Publication(self._topic("NDEATH"), payload)
+
+    @property
+    def bd_seq(self) -> int:
+        """Of this session; raises RuntimeError before ``connect``."""
+        if self._bd_seq is None:
+            raise RuntimeError("connect first: it takes the bdSeq")
+        return self._bd_seq
+
+    @property
+    def command_topic(self) -> str:
+        """NCMD of this node, to be subscribed to at QoS 1."""
+        return self._topic("NCMD")
+
+    @property
+    def state_topic(self) -> str:
+        """STATE of the primary host, to be subscribed to at QoS 1; empty when none is obeyed."""
+        return f"{NAMESPACE}/STATE/{self.primary_host}" if self.primary_host else ""
+
+    @property
+    def may_be_born(self) -> bool:
+        """Whether births are allowed: no primary host, or it said that it is online."""
+        return not self.primary_host or self.host_online is True
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether the primary host is offline at this server: say NDEATH if born, disconnect, try the next one."""
+        return bool(self.primary_host) and self.host_online is False
+
+    def state(self, topic: str, payload: bytes) -> None:
+        """Take a STATE message; what is not of the primary host, malformed, or older than the last is ignored."""
+        if topic != self.state_topic:
+            return
+        try:
+            said = msgspec.json.decode(payload, type=_HostState)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        if self._host_time is None or said.timestamp >= self._host_time:
+            self._host_time = said.timestamp
+            self.host_online = said.online
+
+    def command(self, payload: Payload) -> None:
+        """Take an NCMD; all that it can ask for is a rebirth."""
+        if any(metric.name == REBIRTH and metric.value is True for metric in payload.metrics):
+            self._rebirth = True
+
+    def rebirth_due(self) -> int | None:
+        """When to be born again because a host asked, ms; None: nobody did. Until then no data may be published."""
+        return self._last_birth + REBIRTH_PAUSE if self._rebirth else None
+
+    @property
+    def owes_births(self) -> bool:
+        """Whether the host's picture is behind because newest values were told as history."""
+        return self._behind
+
+    # ---- births -------------------------------------------------------------------------------------
+
+    def births(self, now: int) -> list[Publication]:
+        """NBIRTH and a DBIRTH for every device that is not away, under the session's bdSeq."""
+        if self.born_at is None:
+            self.born_at = now
+        self._seq = 0
+        self._rebirth = self._behind = False
+        self._last_birth = now
+        node = self._devices[""]
+        node.born = True
+        own = [
+            Metric(name=BDSEQ, timestamp=now, type=DataType.INT64, value=self.bd_seq),
+            Metric(name=REBIRTH, timestamp=now, type=DataType.BOOLEAN, value=False),
+        ]
+        found = [self._message("NBIRTH", node, [*own, *self._born_metrics(node, now)], now)]
+        for device in self._devices.values():
+            if device is not node:
+                device.born = bool(device.metrics) and not self._is_away(device)
+                if device.born:
+                    found.append(self._message("DBIRTH", device, self._born_metrics(device, now), now))
+        return found
+
+    def _birth_of(self, devices: Iterable[_Device], now: int) -> list[Publication]:
+        """Births because of what is new in these; a metric of the node needs an NBIRTH and so everything anew."""
+        wanted = list(devices)
+        if any(not device.name for device in wanted):
+            return self.births(now)
+        for device in wanted:
+            device.born = True
+        return [self._message("DBIRTH", device, self._born_metrics(device, now), now) for device in wanted]
+
+    def _born_metrics(self, device: _Device, now: int) -> list[Metric]:
+        """Every metric with name, alias, type and what was published last, oldest first."""
+        known = sorted(device.metrics.values(), key=lambda metric: -1 if metric.time is None else metric.time)
+        return [
+            Metric(
+                name=metric.name,
+                alias=metric.alias if self._aliases else None,
+                timestamp=now if metric.time is None else metric.time // _MILLISECOND,
+                type=metric.type,
+                is_null=metric.value is None,
+                value=metric.value,
+                properties=None if metric.time is None else self._properties(metric, metric.time, always=True),
+            )
+            for metric in known
+        ]
+
+    # ---- data ---------------------------------------------------------------------------------------
+
+    def unfit(self, batch: Batch, largest: int) -> Unfit | None:
+        """The samples that cannot be told, and why; None when all can. ``largest`` is of a text or bytes."""
+        found = [(index, reason) for index, sample in enumerate(batch) if (reason := _unfit(sample, largest))]
+        return Unfit(found[0][1], [index for index, _ in found]) if found else None
+
+    def data(self, batches: Sequence[Batch], now: int) -> Iterator[Publication]:
+        """The messages that tell these samples, to be published in this order; ``confirm`` once they are held.
+
+        None of the batches may have an ``unfit`` sample. Raises RuntimeError before ``births``.
+        """
+        if self.born_at is None:
+            raise RuntimeError("births come first")
+        yield from self._introduce(batches, now)
+        for batch in batches:
+            late = batch.received // _MILLISECOND < self.born_at
+            if self._behind and not late:
+                yield from self._flush_all(now)
+                yield from self.births(now)
+            for sample in batch:
+                source = _source_of(sample.tag)
+                if source is not None:
+                    yield from self._source_is(source, sample, now, late=late)
+                else:
+                    yield from self._tell(batch.source, sample, now, late=late)
+        yield from self._flush_all(now)
+
+    def confirm(self) -> None:
+        """What ``data`` gave so far is held by the other side."""
+        self._unconfirmed.clear()
+
+    def memory(self) -> Memory:
+        """What to keep for the next session: nothing that is not confirmed counts as published."""
+        return Memory(
+            bd_seq=self._bd_seq,
+            next_alias=self._next_alias,
+            devices=[
+                KnownDevice(
+                    name=device.name,
+                    metrics=[self._confirmed(metric) for metric in device.metrics.values()],
+                    sources=sorted(device.sources),
+                )
+                for device in self._devices.values()
+            ],
+            connected=dict(self._connected),
+            server=self.server,
+        )
+
+    def _confirmed(self, metric: KnownMetric) -> KnownMetric:
+        last = self._unconfirmed.get(metric.alias)
+        if last is None:
+            return msgspec.structs.replace(metric)
+        return msgspec.structs.replace(metric, **last._asdict())
+
+    def _introduce(self, batches: Sequence[Batch], now: int) -> Iterator[Publication]:
+        """Bear what is new in these batches, all at once."""
+        changed: dict[str, _Device] = {}
+        for batch in batches:
+            for tag, value in zip(batch.tags, batch.values, strict=True):
+                place = self._places.get(tag)
+                if place is None:
+                    if _source_of(tag) is not None:
+                        continue
+                    place = self._find(tag)
+                    if place is None:
+                        place = self._add(tag, value)
+                        changed[place.device.name] = place.device
+                place.device.sources.add(batch.source)
+        if changed:
+            yield from self._birth_of(changed.values(), now)
+
+    def _find(self, tag: str) -> _Place | None:
+        """The tag's metric where memory has it."""
+        device_name, name = split_tag(tag)
+        device = self._devices.get(device_name)
+        metric = device.metrics.get(name) if device is not None else None
+        if device is None or metric is None:
+            return None
+        place = self._places[tag] = _Place(device, metric)
+        return place
+
+    def _add(self, tag: str, value: Value) -> _Place:
+        device_name, name = split_tag(tag)
+        device = self._device(device_name)
+        metric = KnownMetric(name=name, alias=self._next_alias, type=_fitting_type(value, None))
+        self._next_alias += 1
+        device.metrics[name] = metric
+        place = self._places[tag] = _Place(device, metric)
+        return place
+
+    def _device(self, name: str) -> _Device:
+        return self._devices.setdefault(name, _Device(name))
+
+    def _tell(self, source: str, sample: Sample, now: int, *, late: bool) -> Iterator[Publication]:
+        """Add a sample to its device's message, after a birth where one is needed."""
+        device, metric = self._places[sample.tag]
+        kind = _fitting_type(sample.value, metric.type)
+        older = metric.time is not None and sample.time < metric.time
+        if kind != metric.type:
+            yield from self._tell_retyped(device, metric, kind, sample, now, late=late, older=older)
+            return
+        if not device.born:
+            yield from self._birth_of([device], now)
+        if len(device.pending) >= _MOST_METRICS or device.size >= _MOST_BYTES:
+            yield from self._flush(device, now)
+        device.sources.add(source)
+        self._add_datum(device, metric, sample, historical=late or older)
+        if not older:
+            self._update(metric, sample)
+            self._behind |= late
+
+    def _tell_retyped(  # a sample and where it belongs
+        self, device: _Device, metric: KnownMetric, kind: DataType, sample: Sample, now: int, *, late: bool, older: bool
+    ) -> Iterator[Publication]:
+        """Bear the metric with the sample's type, null, and tell the sample; one of the past leaves no trace."""
+        before = msgspec.structs.replace(metric)
+        self._note(metric)
+        yield from self._flush_all(now)
+        metric.type, metric.time, metric.value = kind, None, None
+        yield from self._birth_of([device], now)
+        self._add_datum(device, metric, sample, historical=late or older)
+        if not older:
+            self._update(metric, sample)
+            self._behind |= late
+            return
+        yield from self._flush(device, now)
+        metric.type, metric.time, metric.value = before.type, before.time, before.value
+        yield from self._birth_of([device], now)
+
+    def _add_datum(self, device: _Device, metric: KnownMetric, sample: Sample, *, historical: bool) -> None:
+        device.pending.append(self._datum(metric, sample, historical=historical))
+        device.size += _METRIC_BYTES + (len(sample.value) if isinstance(sample.value, str | bytes) else 0)
+
+    def _update(self, metric: KnownMetric, sample: Sample) -> None:
+        """Remember the sample as what was published last."""
+        self._note(metric)
+        metric.time, metric.value = sample.time, sample.value
+        metric.quality, metric.status = sample.quality, sample.status
+
+    def _note(self, metric: KnownMetric) -> None:
+        last = _Last(metric.type, metric.time, metric.value, metric.quality, metric.status)
+        self._unconfirmed.setdefault(metric.alias, last)
+
+    def _datum(self, metric: KnownMetric, sample: Sample, *, historical: bool) -> Metric:
+        was_good = metric.quality >= Quality.GOOD
+        return Metric(
+            name=None if self._aliases else metric.name,
+            alias=metric.alias if self._aliases else None,
+            timestamp=sample.time // _MILLISECOND,
+            type=metric.type,
+            is_historical=historical,
+            is_null=sample.value is None,
+            value=sample.value,
+            properties=self._properties(sample, sample.time, always=not was_good) or None,
+        )
+
+    def _properties(self, said: KnownMetric | Sample, time: int, *, always: bool) -> PropertySet:
+        """Quality in Sparkplug's three words, and exactly where those do not suffice; the protocol's own status."""
+        found: dict[str, Property] = {}
+        word = _quality_word(said.quality)
+        if always or word != Quality.GOOD:
+            found["Quality"] = Property(DataType.INT32, word)
+        if word != said.quality:
+            found["OPC Quality"] = Property(DataType.INT32, said.quality)
+        if said.status:
+            found["Status"] = Property(DataType.UINT32, said.status)
+        if self._exact and time % _MILLISECOND:
+            found["Nanoseconds"] = Property(DataType.INT32, time % _MILLISECOND)
+        return found
+
+    # ---- devices that come and go --------------------------------------------------------------------
+
+    def _source_is(self, source: str, sample: Sample, now: int, *, late: bool) -> Iterator[Publication]:
+        """A source connected or was lost: its devices follow; of the past only the end counts."""
+        self._connected[source] = sample.value is True
+        if late:
+            self._behind = True
+            return
+        for device in self._devices.values():
+            if not device.name or source not in device.sources:
+                continue
+            if self._is_away(device):
+                if device.born:
+                    yield from self._flush(device, now)
+                    device.born = False
+                    yield self._message("DDEATH", device, [], now)
+            elif not device.born and device.metrics:
+                yield from self._birth_of([device], now)
+
+    def _is_away(self, device: _Device) -> bool:
+        known = [self._connected[source] for source in device.sources if source in self._connected]
+        return bool(known) and not any(known)
+
+    # ---- messages -----------------------------------------------------------------------------------
+
+    def _flush_all(self, now: int) -> Iterator[Publication]:
+        for device in self._devices.values():
+            yield from self._flush(device, now)
+
+    def _flush(self, device: _Device, now: int) -> Iterator[Publication]:
+        """The data message of a device: history in order, then what is live, oldest first."""
+        if not device.pending:
+            return
+        metrics, device.pending, device.size = device.pending, [], 0
+        history = [metric for metric in metrics if metric.is_historical]
+        live = [metric for metric in metrics if not metric.is_historical]
+        live.sort(key=lambda metric: metric.timestamp or 0)
+        yield self._message("DDATA" if device.name else "NDATA", device, [*history, *live], now)
+
+    def _message(self, kind: str, device: _Device, metrics: Sequence[Metric], now: int) -> Publication:
+        payload = Payload(timestamp=now, metrics=metrics, seq=self._seq)
+        self._seq = (self._seq + 1) % SEQUENCE
+        return Publication(self._topic(kind, device.name), payload)
+
+    def _topic(self, kind: str, device: str = "") -> str:
+        return "/".join([NAMESPACE, self.group, kind, self.node, *([device] if device else [])])
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """A tag's device and metric; the device is empty where the tag has one level only (a metric of the node)."""
+    device, slash, name = tag.partition("/")
+    if not (device and slash and name):
+        return "", tag
+    return device.translate(_FORBIDDEN), name
+
+
+def _source_of(tag: str) -> str | None:
+    """The source that a tag ``$source/NAME/connected`` speaks of."""
+    if tag.startswith(_SOURCE) and tag.endswith(_CONNECTED):
+        return tag[len(_SOURCE) : -len(_CONNECTED)]
+    return None
+
+
+def _unfit(sample: Sample, largest: int) -> str:
+    """Why a sample cannot be told; empty when it can."""
+    if isinstance(sample.value, str | bytes) and len(sample.value) > largest:
+        return f"larger than the {largest} bytes that the broker takes"
+    if sample.time < 0:
+        return "Sparkplug has no times before 1970"
+    if sample.tag == BDSEQ:
+        return f"{sample.tag} is a name of Sparkplug's own; give the tag another one"
+    try:
+        sample.tag.encode()
+        if isinstance(sample.value, str):
+            sample.value.encode()
+    except UnicodeEncodeError as error:
+        return f"cannot be written as UTF-8: {error}"
+    return ""
+
+
+def _fitting_type(value: Value, known: DataType | None) -> DataType:
+    """The data type for a value: the known one as long as it holds the value exactly."""
+    match value:
+        case None:
+            return DataType.STRING if known is None else known
+        case bool():
+            return DataType.BOOLEAN
+        case int():
+            unsigned = value > _INT64_MAX or (known is DataType.UINT64 and value >= 0)
+            return DataType.UINT64 if unsigned else DataType.INT64
+        case float():
+            return DataType.DOUBLE
+        case str():
+            return DataType.STRING
+        case bytes():
+            return DataType.BYTES
+
+
+def _quality_word(quality: int) -> int:
+    """Sparkplug's quality: 192 good, 0 bad, 500 stale for what is neither."""
+    if quality >= Quality.GOOD:
+        return Quality.GOOD
+    return _STALE if quality >= Quality.UNCERTAIN else Quality.BAD
