@@ -18,6 +18,10 @@ from shopfloor.plant import schema, types
 from shopfloor.plant.components import Kind, config_class
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a program has its own folder on the path, not the checkout
+
+from tools import sparkplug  # noqa: E402  # found by the line above
+
 DOCS: Final = ROOT / "docs"
 BEGIN: Final = "<!-- options:begin -->"
 END: Final = "<!-- options:end -->"
@@ -49,6 +53,7 @@ def pages() -> dict[Path, str]:
         DOCS / "cli.md": cli_page(),
         DOCS / "plant-file.md": with_options(DOCS / "plant-file.md", sections(plant)),
         DOCS / "connectors" / "README.md": connectors(),
+        sparkplug.PAGE: sparkplug.page(),
     }
     for kind, name in own_types():
         page = connector_page(kind, name)

@@ -1,0 +1,201 @@
+"""Makes docs/sparkplug.md: each assertion of the Sparkplug specification, and the tests that show it.
+
+The assertions, in our words, and the reasons why some do not concern Shopfloor are tables beside the tests. A
+test names what it shows by ``@pytest.mark.sparkplug("tck-id-…")``; the marks are read from the source, none runs.
+"""
+
+import ast
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from shopfloor.protocols.sparkplug import rules
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGE: Final = ROOT / "docs" / "sparkplug.md"
+DATA: Final = ROOT / "tests" / "protocols"
+ASSERTIONS: Final = DATA / "sparkplug-assertions.tsv"
+REASONS: Final = DATA / "sparkplug-reasons.tsv"
+FAULTS: Final = DATA / "sparkplug-peers.tsv"
+MARKS: Final = ("pytest.mark.sparkplug", "mark.sparkplug")
+GENERATED: Final = "<!-- written by `make docs`; change the marks of the tests or the tables beside them instead -->"
+INTRODUCTION: Final = """\
+What Sparkplug 3.0 (ISO/IEC 20237) demands, clause by clause, and what shows that Shopfloor does it.
+The identifiers are the specification's own, the sentences are ours. *Tested* means that a test which can
+fail names the clause; *not yet* means that nothing shows it, whatever the code does.
+**L** marks what `shopfloor sparkplug listen` finds in the traffic of others: it names the clause that a
+message breaks."""
+CHAPTERS: Final = {
+    "1": "Introduction",
+    "2": "Principles",
+    "3": "Components",
+    "4": "Topics",
+    "5": "Operational behaviour",
+    "6": "Payloads",
+    "10": "Conformance of brokers and hosts",
+}
+
+
+class Assertion(NamedTuple):
+    """A demand of the specification."""
+
+    id: str
+    applies_to: str
+    level: str
+    sentence: str
+    chapter: str
+
+
+class Showing(NamedTuple):
+    """A test, and what it says it shows."""
+
+    file: Path
+    test: str
+    line: int
+    ids: tuple[str, ...]
+
+
+def assertions(file: Path = ASSERTIONS) -> dict[str, Assertion]:
+    """All demands by id, in the order of the specification."""
+    return {
+        row["id"]: Assertion(
+            row["id"], row["applies_to"], row["level"], row["paraphrase"], row["chapter_line"].partition("_")[0]
+        )
+        for row in _table(file)
+    }
+
+
+def reasons(file: Path = REASONS) -> dict[str, str]:
+    """Why a demand does not apply to Shopfloor or cannot be shown by a test, by id."""
+    return {row["id"]: row["reason"] for row in _table(file)}
+
+
+def _table(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def showings(folder: Path = ROOT / "tests") -> Iterator[Showing]:
+    """The marks of all tests. Raises ValueError for a mark that stands elsewhere or is no plain text."""
+    for file in sorted(folder.rglob("test_*.py")):
+        text = file.read_text("utf-8")
+        if "mark.sparkplug" in text:
+            yield from _marked(file, ast.parse(text))
+
+
+def _marked(file: Path, tree: ast.Module) -> Iterator[Showing]:
+    taken: set[ast.AST] = set()
+    for place, name in _tests(tree):
+        for mark in (node for decorator in place.decorator_list for node in ast.walk(decorator) if _is_mark(node)):
+            taken.add(mark)
+            yield Showing(file, name, place.lineno, tuple(_ids(file, mark)))
+    for node in ast.walk(tree):
+        if _is_mark(node) and node not in taken:
+            raise ValueError(f"{file}:{_line(node)}: write the mark as a decorator of the test that shows it")
+
+
+def _tests(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, str]]:
+    """Every function and class with its name as pytest shows it."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node, node.name
+        elif isinstance(node, ast.ClassDef):
+            yield node, node.name
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield inner, f"{node.name}::{inner.name}"
+
+
+def _is_mark(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in MARKS
+
+
+def _line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)
+
+
+def _ids(file: Path, mark: ast.AST) -> Iterator[str]:
+    arguments = mark.args if isinstance(mark, ast.Call) else []
+    for argument in arguments:
+        match argument:
+            case ast.Constant(value=str(name)):
+                yield name
+            case _:
+                raise ValueError(f"{file}:{_line(mark)}: a mark names its assertions as plain texts")
+
+
+def problems(known: Mapping[str, Assertion], why: Mapping[str, str], shown: Sequence[Showing]) -> Iterator[str]:
+    """What is wrong with the marks and the reasons. A test counts for more than a reason."""
+    for one in shown:
+        yield from (f"{one.file}:{one.line}: {name} is no assertion" for name in one.ids if name not in known)
+    yield from (f"{REASONS}: {name} is no assertion" for name in why if name not in known)
+    yield from (f"rules.py: {name} is no assertion" for name in sorted(rules.ASSERTIONS) if name not in known)
+
+
+def page() -> str:
+    """The page's text. Raises ValueError when marks, reasons and assertions do not fit together."""
+    known, why, shown = assertions(), reasons(), list(showings())
+    wrong = list(problems(known, why, shown))
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    by_id: dict[str, list[Showing]] = defaultdict(list)
+    for one in shown:
+        for name in dict.fromkeys(one.ids):
+            by_id[name].append(one)
+    parts = ["# Sparkplug B", GENERATED, INTRODUCTION, _summary(known, why, by_id), _peers()]
+    for number, title in CHAPTERS.items():
+        rows = [_row(one, why, by_id) for one in known.values() if one.chapter == number]
+        head = ("| clause | who | demand | shown by |", "|---|---|---|---|")
+        parts.append("\n".join([f"## Chapter {number}: {title}", "", *head, *rows]))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _state(name: str, why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
+    if by_id.get(name):
+        return "tested"
+    return "does not apply" if name in why else "not yet"
+
+
+def _summary(known: Mapping[str, Assertion], why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
+    states = ("tested", "does not apply", "not yet")
+    counts = Counter((one.applies_to, _state(one.id, why, by_id)) for one in known.values())
+    found = Counter(known[name].applies_to for name in rules.ASSERTIONS)
+    who = list(dict.fromkeys(one.applies_to for one in known.values()))
+    rows = [
+        f"| {one} | {' | '.join(str(counts[one, state]) for state in states)} | {found[one]} |"
+        for one in sorted(who)
+    ]  # fmt: skip
+    totals = [sum(counts[one, state] for one in who) for state in states]
+    return "\n".join(
+        [
+            "| who | tested | does not apply | not yet | L |",
+            "|---|---|---|---|---|",
+            *rows,
+            f"| **all {len(known)}** | {' | '.join(map(str, totals))} | {found.total()} |",
+        ]
+    )
+
+
+def _row(one: Assertion, why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
+    clause = f"`{one.id.removeprefix('tck-id-')}`{' **L**' if one.id in rules.ASSERTIONS else ''}"
+    who = one.applies_to if one.level == "MUST" else f"{one.applies_to} ({one.level})"
+    if by_id.get(one.id):
+        shown = ", ".join(f"[{each.test}](../{each.file.relative_to(ROOT).as_posix()})" for each in by_id[one.id])
+    elif one.id in why:
+        shown = f"does not apply: {why[one.id]}"
+    else:
+        shown = "not yet"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (clause, who, one.sentence, shown)) + " |"
+
+
+def _peers() -> str:
+    """What other implementations do otherwise, as our tests met it."""
+    rows = (
+        [f"| {row['peer']} | {row['fault']} | {row['answer']} |" for row in _table(FAULTS)] if FAULTS.exists() else []
+    )
+    if not rows:
+        return ""
+    head = ("| what | does otherwise | so Shopfloor |", "|---|---|---|")
+    return "\n".join(["## Faults of other implementations", "", *head, *rows])
