@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from hypothesis import given, strategies as st
 
-from shopfloor.protocols.mqtt import Message, _frame, _length, _properties, encode_publish, parse_address
+from shopfloor.protocols.mqtt import Message, _properties, encode_length, encode_publish, find_frame, parse_address
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable
 from shopfloor.sinks.mqtt import MqttConfig
 from shopfloor.testing.contracts import until
@@ -39,7 +39,7 @@ class Scripted:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
                 buffer += data
-                while (frame := _frame(buffer, 0)) is not None:
+                while (frame := find_frame(buffer, 0)) is not None:
                     kind, body = buffer[0] & 0xF0, bytes(buffer[frame[0] : frame[1]])
                     del buffer[: frame[1]]
                     await self.packet(kind, body)
@@ -293,12 +293,12 @@ async def test_the_broker_sets_the_keep_alive() -> None:
 
 @given(st.integers(0, 268_435_455))
 def test_lengths_are_read_as_they_are_written(length: int) -> None:
-    head = bytearray(b"\x30" + _length(length))
+    head = bytearray(b"\x30" + encode_length(length))
     assert len(head) <= 5
-    assert _frame(head, 0) == (None if length else (2, 2))
+    assert find_frame(head, 0) == (None if length else (2, 2))
     if length < 1000:
-        assert _frame(head + b"x" * length + b"more", 0) == (len(head), len(head) + length)
-        assert _frame(head + b"x" * (length - 1), 0) is None or length == 0
+        assert find_frame(head + b"x" * length + b"more", 0) == (len(head), len(head) + length)
+        assert find_frame(head + b"x" * (length - 1), 0) is None or length == 0
 
 
 @given(st.binary(max_size=60))

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from shopfloor.plant.components import Secret, Strict
+from shopfloor.plant.components import Form, Secret, Strict
 from shopfloor.plant.units import DURATION_UNITS, Duration
 
 _SECOND: Final = DURATION_UNITS["s"]
@@ -65,6 +65,12 @@ class MqttConnection(Strict):
     server_name: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         default=None, description="The name in the broker's certificate where it differs from the address."
     )
+    server_sha256: Annotated[str, Form(r"[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2}){31}", "a SHA-256, 64 hexadecimal digits")] | (
+        None
+    ) = Field(
+        default=None,
+        description="The SHA-256 fingerprint of the one certificate the broker may have, beside all other checks.",
+    )
     keep_alive: Duration = Field(
         default=30 * _SECOND, ge=_SECOND, le=_LONGEST_KEEP_ALIVE,
         description="A connection on which the broker is silent for this long is lost.",
@@ -77,7 +83,7 @@ class MqttConnection(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "MqttConnection":
         tls = [text.startswith("mqtts:") for text in self.servers]
-        files = ("ca_file", "certificate_file", "key_file", "key_password", "server_name")
+        files = ("ca_file", "certificate_file", "key_file", "key_password", "server_name", "server_sha256")
         given = [name for name in files if getattr(self, name) is not None]
         if given and not any(tls):
             raise ValueError(f"`{given[0]}` needs TLS; write the address as mqtts://…")

@@ -6,12 +6,13 @@ puts no bound on what waits to be sent, while here the journal is the queue and 
 """
 
 import asyncio
+import hashlib
 import ssl
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from gmqtt.mqtt import package, property as properties, utils
@@ -35,6 +36,8 @@ REFUSED: Final = 0x80
 _SECOND: Final = 10**9
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _WRITE_SIZE: Final = 64 * 1024
+_WITH_WILL: Final = 0x04
+"""DISCONNECT's reason code: disconnect with will message."""
 _WRONG_VERSION: Final = (0x01, 0x84)
 _NOT_NOW: Final = (0x03, 0x80, 0x83, 0x88, 0x89, 0x97, 0x9C, 0x9D, 0x9F)
 """CONNACK codes that may go away by themselves: server unavailable, busy, quota, moved, rate."""
@@ -124,6 +127,8 @@ class Settings(Protocol):
     @property
     def server_name(self) -> str | None: ...  # noqa: D102
     @property
+    def server_sha256(self) -> str | None: ...  # noqa: D102
+    @property
     def keep_alive(self) -> int: ...  # noqa: D102
     @property
     def timeout(self) -> int: ...  # noqa: D102
@@ -166,6 +171,31 @@ class Message(NamedTuple):
     topic: bytes
     payload: bytes
     retain: bool
+    expiry: int = 0
+    """After this many seconds a broker of MQTT 5 delivers it no more; 0: it never expires."""
+
+
+class Will(NamedTuple):
+    """What the broker publishes for us when the connection breaks."""
+
+    topic: bytes
+    payload: bytes
+    qos: Literal[0, 1] = 1
+    retain: bool = False
+    properties: Mapping[str, int] = {}
+    """As gmqtt names them; only MQTT 5 has any."""
+
+
+class Opening(NamedTuple):
+    """What CONNECT says besides who we are."""
+
+    will: Will | None = None
+    clean_start: bool = True
+    """Whether the broker forgets what it kept for this client."""
+    session_expiry: int = 0
+    """Seconds for which an MQTT 5 broker keeps the session after the connection has gone."""
+    receive_maximum: int = 0
+    """How many unacknowledged messages an MQTT 5 broker may send us; 0: as many as it likes."""
 
 
 class Refusal(NamedTuple):
@@ -177,20 +207,31 @@ class Refusal(NamedTuple):
 
 
 async def connect(settings: Settings, client_id: str) -> "Publisher":
-    """A connection to the first of the servers that takes us.
+    """A connection for publishing; see ``connect_with``."""
+    return await connect_with(Publisher, settings, client_id)
 
-    Raises Unavailable when none can be reached now, Misconfigured when every one of them needs a person
-    to act (address, certificate, password).
+
+async def connect_with(
+    kind: "type[Connected]",
+    settings: Settings,
+    client_id: str,
+    opening: Opening = Opening(),  # noqa: B008  # it never changes
+    servers: Sequence[str] | None = None,
+) -> "Connected":
+    """A connection of this kind to the first of the servers that takes us.
+
+    ``servers`` are tried instead of all those of the settings. Raises Unavailable when none can be reached
+    now, Misconfigured when every one of them needs a person to act (address, certificate, password).
     """
     away: list[str] = []
     wrong: list[str] = []
     context = (
         await asyncio.to_thread(tls_context, settings) if any(parse_address(s).tls for s in settings.servers) else None
     )
-    for text in settings.servers:
+    for text in settings.servers if servers is None else servers:
         address = parse_address(text)
         try:
-            return await _connect_to(address, settings, client_id, context)
+            return await _connect_to(kind, address, settings, _Greeting(client_id, opening, context))
         except Unavailable as error:
             away.append(f"{address}: {error}")
         except Misconfigured as error:
@@ -200,14 +241,22 @@ async def connect(settings: Settings, client_id: str) -> "Publisher":
     raise Misconfigured("; ".join(wrong))
 
 
+class _Greeting(NamedTuple):
+    """What is said to every server alike."""
+
+    client_id: str
+    opening: Opening
+    tls: ssl.SSLContext | None
+
+
 async def _connect_to(
-    address: Address, settings: Settings, client_id: str, context: ssl.SSLContext | None
-) -> "Publisher":
+    kind: "type[Connected]", address: Address, settings: Settings, greeting: _Greeting
+) -> "Connected":
     versions = {"5": (MQTTv50,), "3.1.1": (MQTTv311,), "auto": (MQTTv50, MQTTv311)}[settings.version]
     refused: Exception | None = None
     for version in versions:
         try:
-            return await _connect_as(version, address, settings, client_id, context)
+            return await _connect_as(kind, version, address, settings, greeting)
         except (_VersionRefused, _NoAnswer) as error:
             refused = error
     if isinstance(refused, _VersionRefused):
@@ -226,21 +275,23 @@ class _NoAnswer(Exception):
 
 
 async def _connect_as(
-    version: int, address: Address, settings: Settings, client_id: str, context: ssl.SSLContext | None
-) -> "Publisher":
+    kind: "type[Connected]", version: int, address: Address, settings: Settings, greeting: _Greeting
+) -> "Connected":
     loop = asyncio.get_running_loop()
     seconds = settings.timeout / _SECOND
-    publisher: Publisher | None = None
+    publisher: Connected | None = None
     try:
         async with asyncio.timeout(seconds):
-            _, publisher = await loop.create_connection(
-                partial(Publisher, version, settings.keep_alive // _SECOND, seconds),
+            transport, publisher = await loop.create_connection(
+                partial(kind, version, settings.keep_alive // _SECOND, seconds),
                 address.host,
                 address.port,
-                ssl=context if address.tls else None,
+                ssl=greeting.tls if address.tls else None,
                 server_hostname=(settings.server_name or address.host) if address.tls else None,
             )
-            await publisher.introduce(client_id, settings)
+            if address.tls and settings.server_sha256 is not None:
+                _check_pin(transport.get_extra_info("ssl_object"), settings.server_sha256)
+            await publisher.introduce(greeting.client_id, settings, greeting.opening)
     except BaseException as error:
         if publisher is not None:
             publisher.abort()
@@ -257,6 +308,16 @@ async def _connect_as(
             raise Unavailable(f"cannot be reached: {error.strerror or error}") from error
         raise
     return publisher
+
+
+def _check_pin(tls: ssl.SSLObject, wanted: str) -> None:
+    """Raise Misconfigured for a server with another certificate; nothing has been said to it yet."""
+    found = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+    if found != wanted.replace(":", "").lower():
+        raise Misconfigured(
+            f"the broker's certificate is not the one of `server_sha256` but {found}; "
+            "find out whether it was renewed before you enter that"
+        )
 
 
 def _tls_refusal(error: BaseException) -> str:
@@ -278,6 +339,8 @@ class Publisher(asyncio.Protocol):
         self.maximum_packet_size = LARGEST_PACKET
         self.maximum_qos = 2
         self.retains = True
+        self.session_present = False
+        """Whether the broker still had the session of this client."""
         self._keep_alive = keep_alive
         self._patience = patience
         self._loop = asyncio.get_running_loop()
@@ -292,16 +355,25 @@ class Publisher(asyncio.Protocol):
         self._ping: asyncio.TimerHandle | None = None
         self._unanswered = False
         self._last_id = 0
+        self._asked: dict[int, asyncio.Future[bytes]] = {}
 
     # ---- for users ----------------------------------------------------------------------------------
 
-    async def introduce(self, client_id: str, settings: Settings) -> None:
+    @property
+    def lost(self) -> Exception | None:
+        """Why the connection is gone; None while it is there."""
+        return self._lost
+
+    async def introduce(self, client_id: str, settings: Settings, opening: Opening) -> None:
         """Say CONNECT and wait for CONNACK. Raises Unavailable, Misconfigured; used by ``connect``."""
         password = None if settings.password is None else settings.password.get_secret_value().encode()
         username = None if settings.username is None else settings.username.encode()
         packet: bytearray = _packets.LoginPackageFactor.build_package(
-            client_id.encode(), username, password, clean_session=True, keepalive=self._keep_alive, protocol=self
-        )
+            client_id.encode(), username, password, clean_session=opening.clean_start, keepalive=self._keep_alive,
+            protocol=self, will_message=opening.will,
+            **({"session_expiry_interval": opening.session_expiry} if opening.session_expiry else {}),
+            **({"receive_maximum": opening.receive_maximum} if opening.receive_maximum else {}),
+        )  # fmt: skip
         self._write(bytes(packet))
         await self._accepted
         self._tick()
@@ -336,13 +408,18 @@ class Publisher(asyncio.Protocol):
             self._flight = None
         return flight.refused
 
-    async def close(self) -> None:
-        """Say DISCONNECT and close; never raises because the broker is gone."""
+    async def close(self, *, with_will: bool = False) -> None:
+        """Say DISCONNECT and close; never raises because the broker is gone.
+
+        ``with_will``: the broker is to publish the will all the same (MQTT 5 says so, with 3.1.1 no
+        DISCONNECT is said).
+        """
         if self._transport is None:
             return
         if self._lost is None:
-            farewell: bytes = _packets.DisconnectPacket.build_package(self)
-            self._write(farewell)
+            if self.proto_ver == MQTTv50 or not with_will:
+                farewell: bytes = _packets.DisconnectPacket.build_package(self, _WITH_WILL if with_will else 0)
+                self._write(farewell)
             self._transport.close()
             await asyncio.wait({self._closed}, timeout=min(1.0, self._patience))
         self.abort()
@@ -367,7 +444,7 @@ class Publisher(asyncio.Protocol):
         """Take packets apart."""
         self._buffer += data
         at = 0
-        while (frame := _frame(self._buffer, at)) is not None:
+        while (frame := find_frame(self._buffer, at)) is not None:
             begin, end = frame
             self._packet(self._buffer[at], bytes(self._buffer[begin:end]))
             at = end
@@ -400,9 +477,12 @@ class Publisher(asyncio.Protocol):
     def _lose(self, error: Exception) -> None:
         if self._lost is None:
             self._lost = error
-        for waiting in (self._accepted, self._flight.done if self._flight else None):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(self._lost)
+        waiting: list[asyncio.Future[Any]] = [self._accepted, *self._asked.values()]
+        if self._flight is not None:
+            waiting.append(self._flight.done)
+        for future in waiting:
+            if not future.done():
+                future.set_exception(self._lost)
         self.abort()
 
     def _write(self, data: bytes) -> None:
@@ -424,7 +504,10 @@ class Publisher(asyncio.Protocol):
             case MQTTCommands.PINGRESP:
                 pass
             case _:
-                self._lose(Unavailable(f"the broker sent a packet that makes no sense here: 0x{head:02x}"))
+                self._unexpected(head)
+
+    def _unexpected(self, head: int) -> None:
+        self._lose(Unavailable(f"the broker sent a packet that makes no sense here: 0x{head:02x}"))
 
     def _connack(self, body: bytes) -> None:
         if self._accepted.done():
@@ -438,6 +521,7 @@ class Publisher(asyncio.Protocol):
         else:
             if self.proto_ver == MQTTv50:
                 self._limits(_properties(body[2:]))
+            self.session_present = bool(body[0] & 1)
             self._accepted.set_result(None)
 
     def _limits(self, said: dict[str, Any]) -> None:
@@ -464,7 +548,7 @@ class Publisher(asyncio.Protocol):
             chunk: list[bytes] = []
             size = 0
             while size < _WRITE_SIZE and flight.next < len(flight.messages) and len(flight.waiting) < flight.window:
-                packet_id = self._next_id(flight) if flight.qos else 0
+                packet_id = self._next_id() if flight.qos else 0
                 parts = encode_publish(flight.messages[flight.next], flight.qos, packet_id, self.proto_ver)
                 if flight.qos:
                     flight.waiting[packet_id] = flight.next
@@ -477,10 +561,11 @@ class Publisher(asyncio.Protocol):
         if flight.next == len(flight.messages) and not flight.waiting and not self._paused:
             flight.done.set_result(None)
 
-    def _next_id(self, flight: "_Flight") -> int:
+    def _next_id(self) -> int:
+        waiting = {} if self._flight is None else self._flight.waiting
         while True:
             self._last_id = self._last_id % MOST_IN_FLIGHT + 1
-            if self._last_id not in flight.waiting:
+            if self._last_id not in waiting and self._last_id not in self._asked:
                 return self._last_id
 
     def _tick(self) -> None:
@@ -509,6 +594,10 @@ class _Flight:
         self.refused: list[Refusal] = []
 
 
+Connected = TypeVar("Connected", bound=Publisher)
+"""A kind of connection."""
+
+
 def encode_publish(message: Message, qos: int, packet_id: int, version: int) -> tuple[bytes, ...]:
     """The parts of a PUBLISH packet (OASIS MQTT 5.0, 3.3), to be joined."""
     topic = message.topic
@@ -516,26 +605,28 @@ def encode_publish(message: Message, qos: int, packet_id: int, version: int) -> 
     if qos:
         head += packet_id.to_bytes(2, "big")
     if version == MQTTv50:
-        head += b"\x00"  # no properties
+        head += b"\x05\x02" + message.expiry.to_bytes(4, "big") if message.expiry else b"\x00"  # else no properties
     return (
-        bytes((MQTTCommands.PUBLISH | qos << 1 | message.retain,)) + _length(len(head) + len(message.payload)) + head,
+        bytes((MQTTCommands.PUBLISH | qos << 1 | message.retain,))
+        + encode_length(len(head) + len(message.payload))
+        + head,
         message.payload,
     )
 
 
 def packet_size(message: Message) -> int:
     """At most this many bytes as a PUBLISH packet."""
-    return len(message.topic) + len(message.payload) + 10
+    return len(message.topic) + len(message.payload) + 15
 
 
-def _length(number: int) -> bytes:
+def encode_length(number: int) -> bytes:
     """A variable byte integer."""
     if number < 0x80:  # noqa: PLR2004  # seven bits a byte
         return bytes((number,))
-    return bytes((number & 0x7F | 0x80,)) + _length(number >> 7)
+    return bytes((number & 0x7F | 0x80,)) + encode_length(number >> 7)
 
 
-def _frame(data: bytearray, at: int) -> tuple[int, int] | None:
+def find_frame(data: bytes | bytearray, at: int) -> tuple[int, int] | None:
     """Begin and end of the body of the packet that starts at ``at``; None while it is not all there."""
     size = shift = 0
     place = at + 1
@@ -546,6 +637,16 @@ def _frame(data: bytearray, at: int) -> tuple[int, int] | None:
             return (place + 1, end) if end <= len(data) else None
         shift += 7
         place += 1
+    return None
+
+
+def variable_length(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where what the variable byte integer at ``at`` counts begins, and its length; None when it is malformed."""
+    size = 0
+    for place in range(at, min(at + 4, len(data))):
+        size |= (data[place] & 0x7F) << 7 * (place - at)
+        if data[place] < 0x80:  # noqa: PLR2004  # the last byte
+            return place + 1, size
     return None
 
 

@@ -1,0 +1,268 @@
+"""A connection to a broker that subscribes and publishes, and acknowledges only what it is told to.
+
+``async for`` over ``arrivals`` gives what came with one read of the network, together; PUBACK is sent by
+``acknowledge``, so what was not acknowledged comes again when the broker keeps the session.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from gmqtt.mqtt.constants import MQTTCommands, MQTTv50
+
+from shopfloor.protocols.mqtt import (
+    REFUSED,
+    Message,
+    Opening,
+    Publisher,
+    Refusal,
+    Settings,
+    Will,
+    connect_with,
+    encode_length,
+    find_frame,
+    reason_text,
+    variable_length,
+)
+from shopfloor.samples import Misconfigured, Unavailable
+
+WAITING_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of messages that may wait to be taken before nothing more is read from the network."""
+_TOPICS: Final = 100_000
+"""How many topics are remembered as text."""
+_WITHDRAW: Final = MQTTCommands.UNSUBSCRIBE | 0x02
+_ASK: Final = MQTTCommands.SUBSCRIBE | 0x02
+
+
+class Arrival(NamedTuple):
+    """A message that came."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """It was published before we subscribed."""
+    packet_id: int
+    """0 at QoS 0; else to be acknowledged."""
+    duplicate: bool
+    """The broker says that it may have sent it before."""
+
+
+class Subscription(NamedTuple):
+    """A topic filter to subscribe to."""
+
+    topic: str
+    qos: Literal[0, 1] = 1
+    retained: Literal["always", "new", "never"] = "always"
+    """When the broker is to send retained messages: at each subscribing, only for a subscription that it did
+    not have, or never. Only MQTT 5 can choose."""
+
+
+async def open_session(
+    settings: Settings,
+    client_id: str,
+    *,
+    will: Will | None = None,
+    clean_start: bool = True,
+    session_expiry: int = 0,
+    receive_maximum: int = 0,
+    servers: Sequence[str] | None = None,
+) -> "Session":
+    """Connect to the first of the servers that takes us; ``servers`` replaces those of the settings.
+
+    ``session_expiry`` is in seconds and means MQTT 5; with 3.1.1 the broker keeps a session for as long as it
+    likes unless ``clean_start``. ``receive_maximum`` bounds what an MQTT 5 broker sends unacknowledged; 0: no
+    bound. Raises Unavailable, Misconfigured as ``connect_with`` does.
+    """
+    opening = Opening(will, clean_start, session_expiry, receive_maximum)
+    return await connect_with(Session, settings, client_id, opening, servers)
+
+
+class Session(Publisher):
+    """One connection that subscribes and publishes, made by ``open_session``; close it with ``close``."""
+
+    def __init__(self, version: int, keep_alive: int, patience: float) -> None:
+        """``keep_alive`` and ``patience`` are in seconds."""
+        super().__init__(version, keep_alive, patience)
+        self._turn = asyncio.Lock()
+        self._arrived: deque[list[Arrival]] = deque()
+        self._waiting_bytes = 0
+        self._held_back = False
+        self._news = asyncio.Event()
+        self._topics: dict[bytes, str] = {}
+
+    # ---- for users ----------------------------------------------------------------------------------
+
+    async def publish(
+        self, messages: Sequence[Message], qos: Literal[0, 1], most_in_flight: int = 1000
+    ) -> list[Refusal]:
+        """Publish in order as ``Publisher`` does; who calls meanwhile waits for its turn."""
+        async with self._turn:
+            return await super().publish(messages, qos, most_in_flight)
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Subscribe to all of these.
+
+        Raises Misconfigured when the broker refuses one (the access list, a filter that it does not
+        support), Unavailable when the connection is lost or the broker does not answer.
+        """
+        answer = await self._ask(_ASK, [self._wish(one) for one in subscriptions])
+        for subscription, code in zip(subscriptions, answer, strict=False):
+            if code >= REFUSED:
+                raise Misconfigured(
+                    f"the broker does not let us subscribe to {subscription.topic}: {reason_text(code)}; "
+                    "allow it in the broker's access list or change the topic"
+                )
+        if len(answer) != len(subscriptions):
+            raise Unavailable("the broker did not answer each subscription")
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Give up subscriptions; raises Unavailable when the connection is lost."""
+        await self._ask(_WITHDRAW, [_text(topic) for topic in topics])
+
+    async def arrivals(self) -> AsyncGenerator[list[Arrival]]:
+        """What came, a list a read of the network, until the connection is lost: raises Unavailable then.
+
+        What came before a loss is given first. One reader at a time.
+        """
+        while True:
+            while not self._arrived:
+                if self._lost is not None:
+                    raise Unavailable(str(self._lost)) from self._lost
+                self._news.clear()
+                await self._news.wait()
+            yield self.taken()
+
+    def taken(self) -> list[Arrival]:
+        """What came with the oldest read that was not taken yet; empty when there is none."""
+        if not self._arrived:
+            return []
+        arrivals = self._arrived.popleft()
+        self._waiting_bytes -= sum(len(one.payload) for one in arrivals)
+        if self._held_back and self._waiting_bytes <= WAITING_LIMIT // 2 and self._transport is not None:
+            self._held_back = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return arrivals
+
+    def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
+        """Send PUBACK for those of QoS 1, in their order; nothing happens when the connection is lost."""
+        self._write(b"".join(b"\x40\x02" + one.packet_id.to_bytes(2, "big") for one in arrivals if one.packet_id))
+
+    # ---- asyncio.Protocol ---------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take packets apart; messages that came together stay together."""
+        buffer = self._buffer
+        buffer += data
+        arrivals: list[Arrival] = []
+        at = 0
+        while (found := find_frame(buffer, at)) is not None:
+            begin, end = found
+            head = buffer[at]
+            if head & 0xF0 == 0x30 and self._accepted.done():  # noqa: PLR2004  # PUBLISH
+                arrival = self._message(head, bytes(buffer[begin:end]))
+                if arrival is None:
+                    self._lose(Unavailable("the broker sent a malformed message"))
+                    break
+                arrivals.append(arrival)
+                self._unanswered = False
+            else:
+                self._packet(head, bytes(buffer[begin:end]))
+            at = end
+        del buffer[:at]
+        if arrivals:
+            self._keep(arrivals)
+        self._send_more()
+
+    # ---- inside -------------------------------------------------------------------------------------
+
+    def _lose(self, error: Exception) -> None:
+        super()._lose(error)
+        self._news.set()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        super().abort()
+        self._news.set()
+
+    def _keep(self, arrivals: list[Arrival]) -> None:
+        self._arrived.append(arrivals)
+        self._waiting_bytes += sum(len(one.payload) for one in arrivals)
+        if self._waiting_bytes > WAITING_LIMIT and not self._held_back and self._transport is not None:
+            self._held_back = True
+            self._transport.pause_reading()
+        self._news.set()
+
+    def _tick(self) -> None:
+        if self._held_back:
+            self._unanswered = False  # the answer may be there; it is we who do not read
+        super()._tick()
+
+    def _message(self, head: int, body: bytes) -> Arrival | None:
+        """The message of a PUBLISH packet (OASIS MQTT 5.0, 3.3); None when it is malformed or of QoS 2."""
+        end = 2 + int.from_bytes(body[:2], "big")
+        name = body[2:end]
+        packet_id = 0
+        qos = head & 0x06
+        if qos:
+            packet_id = int.from_bytes(body[end : end + 2], "big")
+            end += 2
+        if self.proto_ver == MQTTv50:
+            said = variable_length(body, end)
+            if said is None:
+                return None
+            end = said[0] + said[1]
+        if end > len(body) or not name or qos > 2 or (qos and not packet_id):  # noqa: PLR2004  # QoS 1 is 0x02
+            return None
+        topic = self._topics.get(name)
+        if topic is None:
+            if len(self._topics) >= _TOPICS:
+                self._topics.clear()
+            topic = self._topics[name] = name.decode(errors="replace")
+        return Arrival(topic, body[end:], bool(head & 1), packet_id, bool(head & 8))
+
+    def _packet(self, head: int, body: bytes) -> None:
+        if self._accepted.done() and head & 0xF0 in {MQTTCommands.SUBACK, MQTTCommands.UNSUBACK}:
+            self._unanswered = False
+            self._answered(body)
+        else:
+            super()._packet(head, body)
+
+    def _answered(self, body: bytes) -> None:
+        asked = self._asked.get(int.from_bytes(body[:2], "big"))
+        if asked is None or asked.done():
+            return
+        begin = 2
+        if self.proto_ver == MQTTv50:
+            said = variable_length(body, begin)
+            begin = len(body) if said is None else said[0] + said[1]
+        asked.set_result(body[begin:])
+
+    async def _ask(self, head: int, parts: Sequence[bytes]) -> bytes:
+        """Say SUBSCRIBE or UNSUBSCRIBE; the reason codes that are answered."""
+        if self._lost is not None:
+            raise Unavailable(str(self._lost)) from self._lost
+        packet_id = self._next_id()
+        asked: asyncio.Future[bytes] = self._loop.create_future()
+        self._asked[packet_id] = asked
+        body = packet_id.to_bytes(2, "big") + (b"\x00" if self.proto_ver == MQTTv50 else b"") + b"".join(parts)
+        try:
+            self._write(bytes((head,)) + encode_length(len(body)) + body)
+            async with asyncio.timeout(self._patience):
+                return await asked
+        except TimeoutError:
+            raise Unavailable(f"the broker did not answer a subscription within {self._patience:g} s") from None
+        finally:
+            del self._asked[packet_id]
+
+    def _wish(self, subscription: Subscription) -> bytes:
+        options: int = subscription.qos
+        if self.proto_ver == MQTTv50:
+            options |= {"always": 0, "new": 1, "never": 2}[subscription.retained] << 4
+        return _text(subscription.topic) + bytes((options,))
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "big") + data
