@@ -350,7 +350,7 @@ def test_a_large_batch_becomes_several_messages() -> None:
     told = Told().take(node.births(NOW))
     told.take(node.data([batch(*(sample("a/x", i, NOW + i) for i in range(2500)))], NOW + 2500))
     told.take(node.data([batch(*(sample("a/t", "x" * 70_000, NOW + i) for i in range(4)))], NOW + 2500))
-    assert told.kinds.count("DDATA a") == 3 + 2
+    assert told.kinds.count("DDATA a") == 3 + 4
     assert len(told.data) == 2504
 
 

@@ -23,22 +23,20 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Property, PropertySet
+from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, StateTopic
 from shopfloor.samples import Batch, Quality, Sample, Value
 
 BDSEQ: Final = "bdSeq"
 REBIRTH: Final = "Node Control/Rebirth"
-NAMESPACE: Final = "spBv1.0"
 SEQUENCE: Final = 256
 """Both seq and bdSeq count from 0 to 255."""
 REBIRTH_PAUSE: Final = 1000
 """ms between two rebirths that hosts ask for: a thousand requests at once are one rebirth, or two."""
 
 _MILLISECOND: Final = 10**6
-_MOST_METRICS: Final = 1000
-_MOST_BYTES: Final = 128 * 1024
-"""Of names and values, after which a data message is closed and the next one begun."""
-_METRIC_BYTES: Final = 16
-"""About what a metric needs beside its value."""
+_MESSAGE_BYTES: Final = 128 * 1024
+_METRIC_BYTES: Final = 128
+"""At most what a metric of a data message needs beside its value."""
 _INT64_MAX: Final = 2**63 - 1
 _STALE: Final = 500
 _SOURCE: Final = "$source/"
@@ -51,6 +49,11 @@ class Publication(NamedTuple):
 
     topic: str
     payload: Payload
+
+    @property
+    def is_birth(self) -> bool:
+        """Whether it is an NBIRTH or DBIRTH, which tell the data types."""
+        return self.topic.split("/")[2] in (MessageType.NBIRTH, MessageType.DBIRTH)
 
 
 class KnownMetric(msgspec.Struct, kw_only=True):
@@ -155,6 +158,8 @@ class EdgeNode:
         self.born_at: int | None = None
         """ms of the session's first birth; None: not born."""
         self.server = memory.server
+        self.message_size = _MESSAGE_BYTES
+        """Bytes above which a data message is closed and the next one begun; a single value may be larger."""
         self._aliases = aliases
         self._exact = exact
         self._bd_seq = memory.bd_seq
@@ -186,7 +191,7 @@ class EdgeNode:
         payload = Payload(
             timestamp=now, metrics=[Metric(name=BDSEQ, timestamp=now, type=DataType.INT64, value=self.bd_seq)]
         )
-        return Publication(self._topic("NDEATH"), payload)
+        return Publication(self._topic(MessageType.NDEATH), payload)
 
     @property
     def bd_seq(self) -> int:
@@ -198,12 +203,12 @@ class EdgeNode:
     @property
     def command_topic(self) -> str:
         """NCMD of this node, to be subscribed to at QoS 1."""
-        return self._topic("NCMD")
+        return self._topic(MessageType.NCMD)
 
     @property
     def state_topic(self) -> str:
         """STATE of the primary host, to be subscribed to at QoS 1; empty when none is obeyed."""
-        return f"{NAMESPACE}/STATE/{self.primary_host}" if self.primary_host else ""
+        return str(StateTopic(self.primary_host)) if self.primary_host else ""
 
     @property
     def may_be_born(self) -> bool:
@@ -256,12 +261,12 @@ class EdgeNode:
             Metric(name=BDSEQ, timestamp=now, type=DataType.INT64, value=self.bd_seq),
             Metric(name=REBIRTH, timestamp=now, type=DataType.BOOLEAN, value=False),
         ]
-        found = [self._message("NBIRTH", node, [*own, *self._born_metrics(node, now)], now)]
+        found = [self._message(MessageType.NBIRTH, node, [*own, *self._born_metrics(node, now)], now)]
         for device in self._devices.values():
             if device is not node:
                 device.born = bool(device.metrics) and not self._is_away(device)
                 if device.born:
-                    found.append(self._message("DBIRTH", device, self._born_metrics(device, now), now))
+                    found.append(self._message(MessageType.DBIRTH, device, self._born_metrics(device, now), now))
         return found
 
     def _birth_of(self, devices: Iterable[_Device], now: int) -> list[Publication]:
@@ -271,7 +276,7 @@ class EdgeNode:
             return self.births(now)
         for device in wanted:
             device.born = True
-        return [self._message("DBIRTH", device, self._born_metrics(device, now), now) for device in wanted]
+        return [self._message(MessageType.DBIRTH, device, self._born_metrics(device, now), now) for device in wanted]
 
     def _born_metrics(self, device: _Device, now: int) -> list[Metric]:
         """Every metric with name, alias, type and what was published last, oldest first."""
@@ -321,15 +326,18 @@ class EdgeNode:
         """What ``data`` gave so far is held by the other side."""
         self._unconfirmed.clear()
 
-    def memory(self) -> Memory:
-        """What to keep for the next session: nothing that is not confirmed counts as published."""
+    def memory(self, *, values: bool = True) -> Memory:
+        """What to keep for the next session: nothing that is not confirmed counts as published.
+
+        ``values`` False leaves out what was published: what to keep in case this session ends in a crash.
+        """
         return Memory(
             bd_seq=self._bd_seq,
             next_alias=self._next_alias,
             devices=[
                 KnownDevice(
                     name=device.name,
-                    metrics=[self._confirmed(metric) for metric in device.metrics.values()],
+                    metrics=[self._confirmed(m) if values else _forgotten(m) for m in device.metrics.values()],
                     sources=sorted(device.sources),
                 )
                 for device in self._devices.values()
@@ -393,10 +401,12 @@ class EdgeNode:
             return
         if not device.born:
             yield from self._birth_of([device], now)
-        if len(device.pending) >= _MOST_METRICS or device.size >= _MOST_BYTES:
-            yield from self._flush(device, now)
         device.sources.add(source)
-        self._add_datum(device, metric, sample, historical=late or older)
+        size = _METRIC_BYTES + (len(sample.value) if isinstance(sample.value, str | bytes) else 0)
+        if device.size + size > self.message_size:
+            yield from self._flush(device, now)
+        device.size += size
+        device.pending.append(self._datum(metric, sample, historical=late or older))
         if not older:
             self._update(metric, sample)
             self._behind |= late
@@ -410,7 +420,7 @@ class EdgeNode:
         yield from self._flush_all(now)
         metric.type, metric.time, metric.value = kind, None, None
         yield from self._birth_of([device], now)
-        self._add_datum(device, metric, sample, historical=late or older)
+        device.pending.append(self._datum(metric, sample, historical=late or older))
         if not older:
             self._update(metric, sample)
             self._behind |= late
@@ -418,10 +428,6 @@ class EdgeNode:
         yield from self._flush(device, now)
         metric.type, metric.time, metric.value = before.type, before.time, before.value
         yield from self._birth_of([device], now)
-
-    def _add_datum(self, device: _Device, metric: KnownMetric, sample: Sample, *, historical: bool) -> None:
-        device.pending.append(self._datum(metric, sample, historical=historical))
-        device.size += _METRIC_BYTES + (len(sample.value) if isinstance(sample.value, str | bytes) else 0)
 
     def _update(self, metric: KnownMetric, sample: Sample) -> None:
         """Remember the sample as what was published last."""
@@ -475,7 +481,7 @@ class EdgeNode:
                 if device.born:
                     yield from self._flush(device, now)
                     device.born = False
-                    yield self._message("DDEATH", device, [], now)
+                    yield self._message(MessageType.DDEATH, device, [], now)
             elif not device.born and device.metrics:
                 yield from self._birth_of([device], now)
 
@@ -497,15 +503,19 @@ class EdgeNode:
         history = [metric for metric in metrics if metric.is_historical]
         live = [metric for metric in metrics if not metric.is_historical]
         live.sort(key=lambda metric: metric.timestamp or 0)
-        yield self._message("DDATA" if device.name else "NDATA", device, [*history, *live], now)
+        yield self._message(MessageType.DDATA if device.name else MessageType.NDATA, device, [*history, *live], now)
 
-    def _message(self, kind: str, device: _Device, metrics: Sequence[Metric], now: int) -> Publication:
+    def _message(self, kind: MessageType, device: _Device, metrics: Sequence[Metric], now: int) -> Publication:
         payload = Payload(timestamp=now, metrics=metrics, seq=self._seq)
         self._seq = (self._seq + 1) % SEQUENCE
         return Publication(self._topic(kind, device.name), payload)
 
-    def _topic(self, kind: str, device: str = "") -> str:
-        return "/".join([NAMESPACE, self.group, kind, self.node, *([device] if device else [])])
+    def _topic(self, kind: MessageType, device: str = "") -> str:
+        return str(EdgeTopic(self.group, kind, self.node, device or None))
+
+
+def _forgotten(metric: KnownMetric) -> KnownMetric:
+    return KnownMetric(name=metric.name, alias=metric.alias, type=metric.type)
 
 
 def split_tag(tag: str) -> tuple[str, str]:

@@ -1,0 +1,373 @@
+"""The Sparkplug sink against a real Mosquitto, watched by mosquitto_sub and read by a host of the test's own."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
+from shopfloor.protocols.sparkplug.payload import decode, encode
+from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable, Value
+from shopfloor.sinks.sparkplug import SparkplugConfig
+from shopfloor.testing.contracts import SinkContract, SinkRig, until
+from shopfloor.testing.faults import FaultProxy
+from shopfloor.testing.programs import Mosquitto, require_program
+from tests.sinks.test_mqtt import Heard, Listener
+
+MS = 10**6
+ORDINARY = "spBv1.0/bremen/#"
+REBIRTH = encode(Payload(metrics=[Metric(name="Node Control/Rebirth", type=DataType.BOOLEAN, value=True)]))
+
+
+def config(port: int, folder: Path, **options: object) -> SparkplugConfig:
+    fields: dict[str, object] = {
+        "servers": f"mqtt://127.0.0.1:{port}", "timeout": "1.5 s", "memory": folder / "memory",
+        "group": "bremen", "node": "edge",
+    }  # fmt: skip
+    return SparkplugConfig.model_validate({"name": "scada", "type": "sparkplug", **fields, **options})
+
+
+def now() -> int:
+    return time.time_ns()
+
+
+def live(tag: str, *values: Value) -> Batch:
+    """Samples that were received just now."""
+    at = now()
+    return Batch.of("plc", at, [Sample(tag, at + i * MS, value) for i, value in enumerate(values)])
+
+
+class Host:
+    """What a host takes out of the messages: aliases of births, then data."""
+
+    def __init__(self, heard: Sequence[Heard]) -> None:
+        self.kinds: list[str] = []
+        self.births: list[Payload] = []
+        self.deaths: list[object] = []
+        self.samples: list[Sample] = []
+        self.historical: list[bool] = []
+        self._names: dict[int, tuple[str, DataType]] = {}
+        self._seq: int | None = None
+        for message in heard:
+            _, _, kind, _, *device = message.topic.split("/")
+            if kind in ("NCMD", "STATE"):
+                continue
+            assert not message.retained
+            payload = decode(message.payload, {alias: kind for alias, (_, kind) in self._names.items()})
+            assert not payload.faults
+            self.kinds.append("/".join([kind, *device]))
+            self._take(kind, device[0] if device else "", payload)
+
+    def _take(self, kind: str, device: str, payload: Payload) -> None:
+        if kind == "NDEATH":
+            self.deaths.append(payload.metrics[0].value)
+            return
+        assert payload.seq == (0 if kind == "NBIRTH" else ((self._seq if self._seq is not None else -1) + 1) % 256)
+        self._seq = payload.seq
+        if kind in ("NBIRTH", "DBIRTH"):
+            self.births.append(payload)
+            for metric in payload.metrics:
+                if metric.alias is not None and metric.type is not None:
+                    self._names[metric.alias] = (f"{device}/{metric.name}" if device else str(metric.name), metric.type)
+        elif kind in ("NDATA", "DDATA"):
+            for metric in payload.metrics:
+                self._sample(metric)
+
+    def _sample(self, metric: Metric) -> None:
+        assert metric.alias is not None
+        assert metric.timestamp is not None
+        said = {key: found.value for key, found in (metric.properties or {}).items()}
+        rest, quality = said.get("Nanoseconds", 0), said.get("OPC Quality", said.get("Quality", 192))
+        assert isinstance(rest, int)
+        assert isinstance(quality, int)
+        value = metric.value
+        assert value is None or isinstance(value, bool | int | float | str | bytes)
+        self.samples.append(Sample(self._names[metric.alias][0], metric.timestamp * MS + rest, value, quality))
+        self.historical.append(metric.is_historical)
+
+    @property
+    def bd_seqs(self) -> list[object]:
+        return [metric.value for birth in self.births for metric in birth.metrics if metric.name == "bdSeq"]
+
+
+class SparkplugRig(SinkRig):
+    def __init__(self, proxy: FaultProxy, listener: Listener, folder: Path) -> None:
+        super().__init__(config(proxy.port, folder, precision="ns").build())
+        self.proxy = proxy
+        self.listener = listener
+
+    async def content(self) -> Sequence[Sample]:
+        return Host(self.listener.heard).samples
+
+    async def lose(self) -> None:
+        self.proxy.reset()
+
+    async def restore(self) -> None:
+        self.proxy.heal()
+
+    async def freeze(self) -> bool:
+        self.proxy.black_hole()
+        return True
+
+    def rejected(self) -> tuple[Batch, set[int]] | None:
+        return Batch.of("plc", now(), [Sample("a/x", 1, 1), Sample("a/y", 1, "\ud800"), Sample("bdSeq", 1, 2)]), {1, 2}
+
+
+class TestSparkplug(SinkContract):
+    @asynccontextmanager
+    async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:
+        async with (
+            Mosquitto(folder) as broker,
+            Listener.at(broker.port, ORDINARY) as listener,
+            FaultProxy("127.0.0.1", broker.port) as proxy,
+        ):
+            yield SparkplugRig(proxy, listener, folder)
+
+
+async def say(port: int, topic: str, payload: bytes, *options: str) -> None:
+    """Publish as mosquitto_pub does: another implementation than ours."""
+    program = require_program("mosquitto_pub", "apt-get install mosquitto-clients")
+    where = ["-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", topic]
+    child = await asyncio.create_subprocess_exec(program, *where, "-s", *options, stdin=asyncio.subprocess.PIPE)
+    await child.communicate(payload)
+    assert child.returncode == 0
+
+
+async def state(port: int, online: bool, timestamp: int) -> None:  # noqa: FBT001  # reads as a sentence
+    said = json.dumps({"online": online, "timestamp": timestamp}).encode()
+    await say(port, "spBv1.0/STATE/scada", said, "-r")
+
+
+# ---- life and death ----------------------------------------------------------------------------------
+
+
+@pytest.mark.sparkplug(
+    "tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath",
+    "tck-id-operational-behavior-edge-node-intentional-disconnect-packet",
+    "tck-id-payloads-ndeath-will-message-publisher",
+    "tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt311",
+    "tck-id-principles-birth-certificates-order",
+)
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_node_is_born_first_and_says_its_death_when_it_stops(version: str, tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        async with config(broker.port, tmp_path, version=version).build() as sink:
+            await sink.write(1, live("press/PV", 1.5))
+        await until(lambda: "NDEATH" in Host(listener.heard).kinds, "the death arrived")
+        host = Host(listener.heard)
+        assert host.kinds[:4] == ["NBIRTH", "DBIRTH/press", "DDATA/press", "NDEATH"]
+        assert (set(host.bd_seqs), set(host.deaths)) == ({0}, {0})
+
+
+@pytest.mark.sparkplug(
+    "tck-id-message-flow-edge-node-birth-publish-will-message",
+    "tck-id-message-flow-edge-node-birth-publish-will-message-topic",
+    "tck-id-message-flow-edge-node-birth-publish-will-message-payload",
+    "tck-id-message-flow-edge-node-birth-publish-will-message-will-retained",
+    "tck-id-payloads-ndeath-will-message", "tck-id-payloads-ndeath-will-message-retain", "tck-id-payloads-ndeath-bdseq",
+)  # fmt: skip
+async def test_the_broker_says_the_death_of_a_node_that_vanished_and_the_next_bdseq_is_one_more(tmp_path: Path) -> None:
+    async with (
+        Mosquitto(tmp_path) as broker,
+        Listener.at(broker.port, ORDINARY) as listener,
+        FaultProxy("127.0.0.1", broker.port) as proxy,
+    ):
+        sink = config(proxy.port, tmp_path).build()
+        async with sink:
+            await sink.write(1, live("press/PV", 1.5))
+            proxy.reset()
+            await until(lambda: Host(listener.heard).deaths == [0], "the will was published")
+        proxy.heal()
+        async with sink:
+            await until(lambda: len(Host(listener.heard).births) == 4, "node and device were born again")
+        assert Host(listener.heard).bd_seqs == [0, 1]
+        assert Host(listener.heard).births[-1].metrics[0].value == 1.5
+
+
+async def test_a_killed_process_goes_on_with_the_next_bdseq_and_knows_its_metrics(tmp_path: Path) -> None:
+    """What the file holds while a session runs is what a crash leaves: names and types, no values that may be old."""
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        file = tmp_path / "memory" / "scada.msgpack"
+        async with config(broker.port, tmp_path).build() as sink:
+            await sink.write(1, live("press/PV", 1.5))
+        async with config(broker.port, tmp_path).build() as sink:
+            left = file.read_bytes()
+        file.write_bytes(left)
+        async with config(broker.port, tmp_path).build() as sink:
+            await until(lambda: len(Host(listener.heard).births) == 6, "it was born a third time")
+        assert Host(listener.heard).bd_seqs == [0, 1, 2]
+        (metric,) = Host(listener.heard).births[-1].metrics
+        assert (metric.name, metric.type, metric.is_null) == ("PV", DataType.DOUBLE, True)
+
+
+# ---- rebirth -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.sparkplug(
+    "tck-id-message-flow-edge-node-ncmd-subscribe",
+    "tck-id-operational-behavior-data-commands-rebirth-action-2",
+    "tck-id-operational-behavior-data-commands-rebirth-action-3",
+)
+async def test_many_hosts_that_ask_for_a_rebirth_get_one_without_a_new_session(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        async with config(broker.port, tmp_path).build() as sink:
+            await sink.write(1, live("press/PV", 1.5))
+            await asyncio.gather(*(say(broker.port, "spBv1.0/bremen/NCMD/edge", REBIRTH) for _ in range(5)))
+            await until(lambda: len(Host(listener.heard).births) >= 4, "it was born again")
+            await sink.write(2, live("press/PV", 2.5))
+            await until(lambda: len(Host(listener.heard).samples) == 2, "data goes on")
+            host = Host(listener.heard)
+        assert host.kinds == ["NBIRTH", "DBIRTH/press", "DDATA/press", "NBIRTH", "DBIRTH/press", "DDATA/press"]
+        assert host.bd_seqs == [0, 0]
+
+
+@pytest.mark.parametrize("garbage", [b"\x00", b"\xff" * 50, os.urandom(1000), encode(Payload())])
+async def test_garbage_on_its_command_topic_does_no_harm(garbage: bytes, tmp_path: Path) -> None:
+    async with (
+        Mosquitto(tmp_path) as broker,
+        Listener.at(broker.port, ORDINARY) as listener,
+        config(broker.port, tmp_path).build() as sink,
+    ):
+        await say(broker.port, "spBv1.0/bremen/NCMD/edge", garbage)
+        await sink.write(1, live("press/PV", 1.5))
+        await until(lambda: len(Host(listener.heard).samples) == 1, "data goes on")
+        assert Host(listener.heard).kinds == ["NBIRTH", "DBIRTH/press", "DDATA/press"]
+
+
+# ---- the primary host --------------------------------------------------------------------------------
+
+
+@pytest.mark.sparkplug(
+    "tck-id-message-flow-edge-node-birth-publish-phid-wait",
+    "tck-id-message-flow-edge-node-birth-publish-phid-offline",
+    "tck-id-operational-behavior-edge-node-termination-host-offline",
+)
+async def test_what_happens_while_the_primary_host_is_away_is_told_in_order_as_history_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        sink = config(broker.port, tmp_path, primary_host="scada").build()
+        with pytest.raises(Unavailable, match="primary host scada is not online"):
+            await sink.__aenter__()
+        assert listener.heard == []
+        await state(broker.port, True, 100)
+        async with sink:
+            await sink.write(1, live("a/x", 1))
+            await state(broker.port, False, 99)
+            await sink.write(2, live("a/x", 2))
+            await state(broker.port, False, 101)
+            await until(lambda: "NDEATH" in Host(listener.heard).kinds, "the node left with the host")
+            waiting = live("a/x", 3, 4, 5)
+            with pytest.raises(Unavailable, match="primary host scada went offline"):
+                await sink.write(3, waiting)
+        asked = asyncio.create_task(sink.__aenter__())
+        await state(broker.port, True, 102)
+        await asked
+        try:
+            await sink.write(3, waiting)
+            await sink.write(4, live("a/x", 6))
+            await until(lambda: len(Host(listener.heard).samples) == 6, "everything arrived")
+            host = Host(listener.heard)
+        finally:
+            await sink.__aexit__(None, None, None)
+        assert [sample.value for sample in host.samples] == [1, 2, 3, 4, 5, 6]
+        assert [s.time // MS for s in host.samples[2:5]] == [time // MS for time in waiting.times]
+        assert host.historical == [False, False, True, True, True, False]
+        after = host.kinds[len(host.kinds) - 1 - host.kinds[::-1].index("NDEATH") + 1 :]
+        assert after == ["NBIRTH", "DBIRTH/a", "DDATA/a", "NBIRTH", "DBIRTH/a", "DDATA/a"]
+
+
+@pytest.mark.sparkplug(
+    "tck-id-operational-behavior-edge-node-termination-host-offline-reconnect",
+    "tck-id-operational-behavior-primary-application-state-with-multiple-servers-state-subs",
+    "tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server",
+    "tck-id-operational-behavior-primary-application-state-with-multiple-servers-walk",
+)
+async def test_of_several_servers_the_one_with_the_primary_host_is_taken(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    async with (
+        Mosquitto(folders[0]) as one,
+        Mosquitto(folders[1]) as two,
+        Listener.at(one.port, ORDINARY) as at_one,
+        Listener.at(two.port, ORDINARY) as at_two,
+    ):
+        servers = [f"mqtt://127.0.0.1:{broker.port}" for broker in (one, two)]
+        await state(one.port, False, 1)
+        await state(two.port, True, 1)
+        sink = config(0, tmp_path, servers=servers, primary_host="scada").build()
+        async with sink:
+            await sink.write(1, live("a/x", 1))
+            await until(lambda: len(Host(at_two.heard).samples) == 1, "it went to the second server")
+            assert at_one.heard == []
+            await state(one.port, True, 2)
+            await state(two.port, False, 2)
+            await until(lambda: "NDEATH" in Host(at_two.heard).kinds, "it left the second server")
+            with pytest.raises(Unavailable):
+                await sink.write(2, live("a/x", 2))
+        async with sink:
+            await sink.write(2, live("a/x", 2))
+            await until(lambda: len(Host(at_one.heard).samples) == 1, "it went to the first server")
+        assert len(Host(at_two.heard).samples) == 1
+
+
+async def test_history_that_nothing_follows_ends_with_births_that_tell_the_newest_values(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        async with config(broker.port, tmp_path).build() as sink:
+            old = now() - 3600 * 10**9
+            await sink.write(1, Batch.of("plc", old, [Sample("a/x", old + i * MS, i) for i in range(10)]))
+            await until(lambda: Host(listener.heard).kinds[-2:] == ["NBIRTH", "DBIRTH/a"], "it was born again")
+            host = Host(listener.heard)
+        assert host.historical == [True] * 10
+        assert [birth.metrics[0].value for birth in host.births if len(birth.metrics) == 1] == [None, 9]
+
+
+# ---- bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.sparkplug(
+    "tck-id-topic-structure-namespace-valid-group-id", "tck-id-topic-structure-namespace-valid-edge-node-id",
+    "tck-id-intro-group-id-chars", "tck-id-intro-edge-node-id-chars",
+)  # fmt: skip
+@pytest.mark.parametrize("field", ["group", "node", "primary_host"])
+@pytest.mark.parametrize("text", ["", "a/b", "a+b", "#"])
+def test_ids_with_reserved_characters_are_refused(field: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="cannot be an id of Sparkplug"):
+        config(1883, tmp_path, **{field: text})
+
+
+async def test_a_damaged_memory_is_said_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "memory" / "scada.msgpack"
+    file.parent.mkdir()
+    for damage in (b"", b"\x81\xa6bd_seq\xa1x", os.urandom(100)):
+        file.write_bytes(damage)
+        with pytest.raises(Misconfigured, match="move it away"):
+            await config(1, tmp_path).build().__aenter__()
+
+
+async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "memory").write_text("a file where the folder should be")
+    with pytest.raises(Misconfigured, match="memory"):
+        await config(1, tmp_path).build().__aenter__()
+
+
+async def test_a_value_larger_than_the_broker_takes_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+    async with (
+        Mosquitto(tmp_path, options=["max_packet_size 20000"]) as broker,
+        Listener.at(broker.port, ORDINARY) as listener,
+        config(broker.port, tmp_path).build() as sink,
+    ):
+        at = now()
+        batch = Batch.of("plc", at, [Sample("a/x", at, "x" * 19_000), Sample("a/x", at, "y")])
+        with pytest.raises(Rejected, match="larger than") as refused:
+            await sink.write(1, batch)
+        assert refused.value.indices == [0]
+        await sink.write(1, Batch.of("plc", at, [Sample("a/y", at + i, i) for i in range(2000)]))
+        await until(lambda: len(Host(listener.heard).samples) == 2000, "many small ones in several messages arrived")
