@@ -96,15 +96,18 @@ def _signed(bits: int, field: str) -> _Codec:
     """A signed integer that travels in an unsigned field of at least its width."""
     width = 32 if field == "int_value" else 64
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    own, wide = (1 << bits) - 1, (1 << width) - 1
 
     def read(raw: object) -> int:
-        value = _integer(raw, low, (1 << width) - 1)
-        if high < value < 1 << bits:
-            return value - (1 << bits)
-        return _integer(value - (1 << width) if value >> width - 1 == 1 else value, low, high)
+        if type(raw) is int and 0 <= raw <= high:
+            return raw
+        value = _integer(raw, low, wide)
+        if high < value <= own:
+            return value - own - 1
+        return _integer(value - wide - 1 if value > wide >> 1 else value, low, high)
 
     def write(value: object) -> int:
-        return _integer(value, low, high) % (1 << width)
+        return _integer(value, low, high) & wide
 
     return _Codec(field, read, write)
 
@@ -140,7 +143,8 @@ def _boolean(value: object) -> bool:
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")  # noqa: TRY004  # see _integer
+        # Protobuf gives a string that is no UTF-8 as bytes.
+        raise ValueError(f"{value!r} is no UTF-8 text")  # noqa: TRY004  # see _integer
     value.encode()  # a lone surrogate has no UTF-8
     return value
 
@@ -313,17 +317,14 @@ def decode(data: bytes, types: Types | None = None, *, legacy_uint32_in_long: bo
             found.append(reader.metric(_message(wire.LazyMetric, message)))
         except ValueError as error:
             faults.append(Fault(index, _label(message), str(error)))
-    try:
-        return Payload(
-            timestamp=_given(head, "timestamp"),
-            metrics=found,
-            seq=_given(head, "seq"),
-            uuid=_given(head, "uuid"),
-            body=_given(head, "body"),
-            faults=faults,
-        )
-    except UnicodeDecodeError as error:
-        raise Malformed("the payload's uuid is no UTF-8 text") from error
+    return Payload(
+        timestamp=_given(head, "timestamp"),
+        metrics=tuple(found),
+        seq=_given(head, "seq"),
+        uuid=_given(head, "uuid"),
+        body=_given(head, "body"),
+        faults=tuple(faults),
+    )
 
 
 def _parse(data: bytes) -> tuple[Any, Iterator[Any]]:
@@ -343,6 +344,10 @@ def _frame(data: bytes) -> Any:
         frame = wire.FramePayload.FromString(data)
     except DecodeError as error:
         raise Malformed(f"{len(data)} bytes that are no Sparkplug payload") from error
+    try:
+        _given_text(frame, "uuid")
+    except ValueError as error:
+        raise Malformed(f"a payload whose {error}") from error
     if len(frame.metrics) > MOST_METRICS:
         raise Malformed(f"{len(frame.metrics)} metrics in a payload; at most {MOST_METRICS} are read")
     return frame
@@ -362,13 +367,23 @@ def _label(source: Any) -> str:
     """The name by which a fault calls a metric: its own, else its alias, else nothing."""
     try:
         message = _message(wire.LazyMetric, source)
-        return str(message.name) or (f"alias {message.alias}" if message.HasField("alias") else "")
+        name = _given_text(message, "name")
     except ValueError:
         return ""
+    return name or (f"alias {message.alias}" if message.HasField("alias") else "")
 
 
 def _given(message: Any, field: str) -> Any:
     return getattr(message, field) if message.HasField(field) else None
+
+
+def _given_text(message: Any, field: str) -> str | None:
+    if not message.HasField(field):
+        return None
+    try:
+        return _string(getattr(message, field))
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
 
 
 def _deeper(depth: int) -> int:
@@ -397,7 +412,7 @@ class _Reader:
         return self._metric(message, self._types, 0)
 
     def _metric(self, message: Any, types: Types, depth: int) -> Metric:
-        name = _given(message, "name")
+        name = _given_text(message, "name")
         alias = _given(message, "alias")
         if message.HasField("datatype"):
             data_type: DataType | None = _data_type(message.datatype)
@@ -426,7 +441,9 @@ class _Reader:
             return None
         raw = getattr(message, field)
         if data_type is None or data_type is DataType.UNKNOWN:
-            return self._nested(field, raw, depth) if field in _NESTING.values() else raw
+            if field in _NESTING.values():
+                return self._nested(field, raw, depth)
+            return _string(raw) if field == "string_value" else cast("MetricValue", raw)
         expected = _NESTING.get(data_type)
         if expected is not None:
             _expect(field, expected, data_type)
@@ -455,7 +472,7 @@ class _Reader:
         keys, values = message.keys, self._spend(message.values, "properties")
         if len(keys) != len(values):
             raise ValueError(f"a property set of {len(keys)} keys and {len(values)} values")
-        return {key: self._property(key, value, depth) for key, value in zip(keys, values, strict=True)}
+        return {_string(key): self._property(key, value, depth) for key, value in zip(keys, values, strict=True)}
 
     def _property(self, key: str, raw: bytes, depth: int) -> Property:
         message = _message(wire.LazyPropertyValue, raw)
@@ -466,7 +483,7 @@ class _Reader:
             raise ValueError(f"property {key!r}: {error}") from error
 
     def _data_set(self, message: Any) -> DataSet:
-        columns = list(self._spend(message.columns, "columns"))
+        columns = [_string(column) for column in self._spend(message.columns, "columns")]
         types = [_data_type(index) for index in self._spend(message.types, "types")]
         if len(columns) != len(types):
             raise ValueError(f"a data set of {len(columns)} columns and {len(types)} types")
@@ -489,10 +506,10 @@ class _Reader:
 
     def _template(self, message: Any, depth: int) -> Template:
         return Template(
-            version=_given(message, "version"),
-            metrics=[self._member(raw, depth) for raw in self._spend(message.metrics, "members")],
-            parameters=[self._parameter(raw) for raw in self._spend(message.parameters, "parameters")],
-            template_ref=_given(message, "template_ref"),
+            version=_given_text(message, "version"),
+            metrics=tuple(self._member(raw, depth) for raw in self._spend(message.metrics, "members")),
+            parameters=tuple(self._parameter(raw) for raw in self._spend(message.parameters, "parameters")),
+            template_ref=_given_text(message, "template_ref"),
             is_definition=message.is_definition,
         )
 
@@ -508,11 +525,20 @@ class _Reader:
         data_type = _data_type(message.type)
         if data_type not in _BASIC and data_type is not DataType.UNKNOWN:
             raise ValueError(f"parameter {message.name!r} has type {data_type.name}, which is no basic type")
-        return Parameter(message.name, data_type, self._value(message, data_type, 0))
+        return Parameter(_string(message.name), data_type, self._value(message, data_type, 0))
 
 
 def _metadata(message: Any) -> MetaData:
-    return MetaData(**{field: _given(message, field) for field in MetaData.__struct_fields__})
+    return MetaData(
+        is_multi_part=_given(message, "is_multi_part"),
+        content_type=_given_text(message, "content_type"),
+        size=_given(message, "size"),
+        seq=_given(message, "seq"),
+        file_name=_given_text(message, "file_name"),
+        file_type=_given_text(message, "file_type"),
+        md5=_given_text(message, "md5"),
+        description=_given_text(message, "description"),
+    )
 
 
 def _expect(field: str, expected: str, data_type: DataType) -> None:
@@ -548,6 +574,8 @@ def _columns(data: bytes, frame: Any, columns: Any, types: Types) -> Columns | N
     values = _column_values(data, size, columns, kinds)
     if values is None or len(kinds) != size or len(timestamps) != size or len(historical) != size:
         return None
+    if any(type(text) is bytes for text in names) or any(type(text) is bytes for text in columns.string_value):
+        return None  # no UTF-8
     if {len(names), len(aliases)} - {0, size} or not (columns.timestamp or frame.HasField("timestamp")):
         return None
     return Columns(
@@ -563,6 +591,7 @@ def _columns(data: bytes, frame: Any, columns: Any, types: Types) -> Columns | N
 
 
 _PLAIN: Final = _BASIC | {DataType.UUID: _FLAT[DataType.UUID]}
+_PLAIN_FIELDS: Final = {data_type: codec.field for data_type, codec in _PLAIN.items()}
 _PLAIN_TYPES: Final = {int(data_type): data_type for data_type in _PLAIN}
 _EXACT: Final = (DataType.FLOAT, DataType.DOUBLE, DataType.BOOLEAN, DataType.STRING, DataType.TEXT, DataType.UUID,
                  DataType.UINT32, DataType.UINT64, DataType.DATE_TIME)  # fmt: skip
@@ -586,31 +615,31 @@ def _column_types(names: list[str], aliases: list[int], given: Sequence[int], ty
     return [data_type for data_type in map(types.get, keys) if data_type is not None and data_type in _PLAIN]
 
 
-def _column_values(
-    data: bytes, size: int, columns: Any, types: list[DataType]
-) -> list[bool | int | float | str] | None:
+def _column_values(data: bytes, size: int, columns: Any, types: list[DataType]) -> list[Any] | None:
     """The value of each metric; None where one has none or has it in another field than its type says."""
     fields = [field for field in _SCALAR_FIELDS if getattr(columns, field)]
     distinct = set(types)
-    if sum(len(getattr(columns, field)) for field in fields) != size:
+    if len(types) != size or sum(len(getattr(columns, field)) for field in fields) != size:
         return None
     if len(fields) == 1:
         if any(_PLAIN[data_type].field != fields[0] for data_type in distinct):
             return None
         values = list(getattr(columns, fields[0]))
     else:
-        # Columns of several fields have lost their order; which field each metric has gives it back.
+        # Columns of several fields do not say which metric has which.
         metrics = wire.LazyPayload.FromString(data).metrics
-        order = [metric.WhichOneof("value") for metric in metrics]
-        if order != [_PLAIN[data_type].field for data_type in types]:
+        where = [_PLAIN_FIELDS[data_type] for data_type in types]
+        values = list(map(getattr, metrics, where))
+        # A field that is not set reads as its default: zero, False, no text.
+        if any(not value and not metrics[i].HasField(where[i]) for i, value in enumerate(values)):
             return None
-        feeds = {field: iter(getattr(columns, field)) for field in fields}
-        values = [next(feeds[field]) for field in order]
     limited = distinct.difference(_EXACT)
-    if not limited or (len(fields) == 1 and max(values) <= min(map(_SMALL.__getitem__, limited))):
-        return values
-    reads = {data_type: _PLAIN[data_type].read for data_type in distinct}
-    return [reads[data_type](value) for data_type, value in zip(types, values, strict=True)]
+    if limited and not (len(fields) == 1 and max(values) <= min(map(_SMALL.__getitem__, limited))):
+        reads = {data_type: _PLAIN[data_type].read for data_type in limited}
+        for i, data_type in enumerate(types):
+            if data_type in reads:
+                values[i] = reads[data_type](values[i])
+    return values
 
 
 _SCALAR_FIELDS: Final = ("int_value", "long_value", "float_value", "double_value", "boolean_value", "string_value")
