@@ -56,6 +56,10 @@ Verb = Literal["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]
 Kind = Literal["birth", "death", "rebirth", "gap", "clash", "fault", "clock", "state"]
 
 
+class NotThere(ValueError):
+    """A tag that no node has announced, or whose node or device is away: a birth may change that."""
+
+
 class Moment(NamedTuple):
     """Now, by both clocks, in ns: UTC for what is written down, monotonic for deadlines."""
 
@@ -331,15 +335,15 @@ class Host:
     # ---- commands and discovery ---------------------------------------------------------------------
 
     def write(self, tag: str, value: Value, now: Moment) -> Publication:
-        """The NCMD or DCMD that sets a tag; raises ValueError that says why it cannot be written."""
+        """The NCMD or DCMD that sets a tag; raises ValueError that says why it cannot be written, NotThere."""
         if not self._settings.primary:
             raise ValueError("a passive host sends no commands; set `role: primary`")
         found = self._tags.get(tag)
         if found is None:
-            raise ValueError(f"no node has announced a metric for the tag {tag!r}")
+            raise NotThere(f"no node has announced a metric for the tag {tag!r}")
         node, owner, known = found
         if not owner.online or not node.own.online:
-            raise ValueError(f"{node.where} is not there" if owner.device is None else f"{owner.device} is not there")
+            raise NotThere(f"{node.where} is not there" if owner.device is None else f"{owner.device} is not there")
         if known.type is None:
             raise ValueError("the birth does not say what type the metric has")
         if _writable(known.metric) is False:
