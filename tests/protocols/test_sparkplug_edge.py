@@ -412,6 +412,14 @@ def test_the_first_level_of_a_tag_is_its_device(tag: str, place: tuple[str, str]
     assert split_tag(tag) == place
 
 
+@pytest.mark.sparkplug("tck-id-topic-structure-namespace-unique-device-id", "tck-id-intro-device-id-string")
+@given(st.lists(st.text("a%2+B#5é/", min_size=1, max_size=6), max_size=30))
+def test_different_tags_never_share_a_metric_and_each_device_is_a_valid_id(tags: list[str]) -> None:
+    places = {split_tag(tag) for tag in tags}
+    assert len(places) == len(set(tags))
+    assert all(not set(device) & set("+/#") for device, _ in places)
+
+
 # ---- history -----------------------------------------------------------------------------------------
 
 

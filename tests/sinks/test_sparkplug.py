@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import decode, encode
+from shopfloor.protocols.sparkplug.rules import Message, Validator
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
 from shopfloor.testing.contracts import SinkContract, SinkRig, until
@@ -22,7 +24,6 @@ from tests.sinks.test_mqtt import Heard, Listener
 
 MS = 10**6
 ORDINARY = "spBv1.0/bremen/#"
-REBIRTH = encode(Payload(metrics=[Metric(name="Node Control/Rebirth", type=DataType.BOOLEAN, value=True)]))
 
 
 def config(port: int, folder: Path, **options: object) -> SparkplugConfig:
@@ -41,6 +42,12 @@ def live(tag: str, *values: Value) -> Batch:
     """Samples that were received just now."""
     at = now()
     return Batch.of("plc", at, [Sample(tag, at + i * MS, value) for i, value in enumerate(values)])
+
+
+def rebirth_request() -> Payload:
+    at = now() // MS
+    wish = Metric(name="Node Control/Rebirth", timestamp=at, type=DataType.BOOLEAN, value=True)
+    return Payload(timestamp=at, metrics=[wish])
 
 
 class Host:
@@ -206,6 +213,91 @@ async def test_a_killed_process_goes_on_with_the_next_bdseq_and_knows_its_metric
         assert (metric.name, metric.type, metric.is_null) == ("PV", DataType.DOUBLE, True)
 
 
+# ---- MQTT --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.sparkplug(
+    "tck-id-topics-nbirth-mqtt", "tck-id-topics-ndata-mqtt", "tck-id-topics-dbirth-mqtt", "tck-id-topics-ddata-mqtt",
+    "tck-id-topics-ddeath-mqtt", "tck-id-message-flow-edge-node-birth-publish-connect",
+    "tck-id-message-flow-edge-node-birth-publish-will-message-qos",
+    "tck-id-message-flow-edge-node-birth-publish-will-message-will-retained",
+    "tck-id-message-flow-edge-node-birth-publish-nbirth-qos",
+    "tck-id-message-flow-edge-node-birth-publish-nbirth-retained",
+    "tck-id-message-flow-device-birth-publish-dbirth-qos",
+    "tck-id-message-flow-device-birth-publish-dbirth-retained",
+    "tck-id-payloads-nbirth-qos", "tck-id-payloads-nbirth-retain", "tck-id-payloads-dbirth-qos",
+    "tck-id-payloads-dbirth-retain", "tck-id-payloads-ndata-qos", "tck-id-payloads-ndata-retain",
+    "tck-id-payloads-ddata-qos", "tck-id-payloads-ddata-retain", "tck-id-payloads-ndeath-will-message-qos",
+    "tck-id-payloads-ndeath-will-message-retain", "tck-id-message-flow-edge-node-ncmd-subscribe",
+    "tck-id-principles-persistence-clean-session-311",
+)  # fmt: skip
+@pytest.mark.parametrize(("version", "number"), [("5", 5), ("3.1.1", 2)])
+async def test_the_broker_sees_a_clean_session_a_will_and_only_data_of_qos_0(
+    version: str, number: int, tmp_path: Path
+) -> None:
+    """Mosquitto's own log is the witness: p is its number of the version, c1 clean, q the QoS, r retained."""
+    async with Mosquitto(tmp_path, options=["log_type all"]) as broker:
+        async with config(broker.port, tmp_path, version=version, client_id="node").build() as sink:
+            await sink.write(1, live("line", 1))
+            gone = Batch.of("$source", now(), [Sample("$source/plc/connected", now(), False)])
+            await sink.write(2, live("press/PV", 1.5))
+            await sink.write(3, gone)
+        await until(lambda: "Received DISCONNECT from node" in broker.log(), "the node disconnected")
+        log = broker.log()
+    said = re.findall(r"Received PUBLISH from node \(d0, q(\d), r(\d), m\d+, '(\S+)'", log)
+    kinds = {topic.split("/")[2]: (qos, retained) for qos, retained, topic in said}
+    assert f"as node (p{number}, c1," in log
+    assert re.search(r"Will message specified \(\d+ bytes\) \(r0, q1\)\.\n\S+\s+spBv1.0/bremen/NDEATH/edge\n", log)
+    assert "spBv1.0/bremen/NCMD/edge (QoS 1)" in log
+    assert kinds == {
+        "NBIRTH": ("0", "0"), "NDATA": ("0", "0"), "DBIRTH": ("0", "0"), "DDATA": ("0", "0"), "DDEATH": ("0", "0"),
+        "NDEATH": ("1", "0"),
+    }  # fmt: skip
+    assert log.index("Sending CONNACK to node") < log.index("'spBv1.0/bremen/NBIRTH/edge'")
+    assert log.index("Sending SUBACK to node") < log.index("'spBv1.0/bremen/NBIRTH/edge'")
+
+
+@pytest.mark.sparkplug("tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50")
+async def test_a_clean_stop_of_mqtt_5_asks_the_broker_for_the_will_too(tmp_path: Path) -> None:
+    """Reason code 0x04: so the death is heard even where the node's own did not get through."""
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        async with config(broker.port, tmp_path, version="5").build():
+            pass
+        await until(lambda: Host(listener.heard).deaths == [0, 0], "the node's death and the broker's arrived")
+
+
+@pytest.mark.sparkplug(
+    "tck-id-topic-structure", "tck-id-topic-structure-namespace-a", "tck-id-payloads-timestamp-in-UTC",
+    "tck-id-payloads-metric-timestamp-in-UTC", "tck-id-payloads-metric-datatype-not-req",
+    "tck-id-message-flow-edge-node-birth-publish-nbirth-payload",
+    "tck-id-message-flow-device-birth-publish-dbirth-payload",
+)  # fmt: skip
+async def test_the_validator_finds_nothing_in_a_whole_life(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+        sink = config(broker.port, tmp_path, precision="ns").build()
+        async with sink:
+            old = now() - 60 * 10**9
+            await sink.write(1, Batch.of("plc", old, [Sample("press/PV", old, 1.5), Sample("line", old, "night")]))
+            for offset, value in enumerate((1, True, "text", b"bytes", 2.5, None, 2**64 - 1), 2):
+                await sink.write(offset, live("oven/T", value, value))
+            await say(broker.port, "spBv1.0/bremen/NCMD/edge", encode(rebirth_request(), datatypes=False))
+            await until(lambda: Host(listener.heard).kinds[-1].startswith("DBIRTH"), "it was born again")
+        async with sink:
+            await sink.write(9, live("press/PV", 3))
+        await until(lambda: Host(listener.heard).deaths.count(1) == 2, "both lives ended")
+    validator = Validator(complete=True)
+    arrived = now() // MS
+    found = [
+        finding
+        for heard in listener.heard
+        for finding in validator.check(Message(heard.topic, heard.payload, None, heard.retained, arrived))
+    ]
+    assert found == []
+    for heard in listener.heard:
+        if "DATA/" in heard.topic:
+            assert {metric.type for metric in decode(heard.payload).metrics} == {None}
+
+
 # ---- rebirth -----------------------------------------------------------------------------------------
 
 
@@ -218,7 +310,9 @@ async def test_many_hosts_that_ask_for_a_rebirth_get_one_without_a_new_session(t
     async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
         async with config(broker.port, tmp_path).build() as sink:
             await sink.write(1, live("press/PV", 1.5))
-            await asyncio.gather(*(say(broker.port, "spBv1.0/bremen/NCMD/edge", REBIRTH) for _ in range(5)))
+            await asyncio.gather(
+                *(say(broker.port, "spBv1.0/bremen/NCMD/edge", encode(rebirth_request())) for _ in range(5))
+            )
             await until(lambda: len(Host(listener.heard).births) >= 4, "it was born again")
             await sink.write(2, live("press/PV", 2.5))
             await until(lambda: len(Host(listener.heard).samples) == 2, "data goes on")
@@ -288,6 +382,7 @@ async def test_what_happens_while_the_primary_host_is_away_is_told_in_order_as_h
     "tck-id-operational-behavior-primary-application-state-with-multiple-servers-state-subs",
     "tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server",
     "tck-id-operational-behavior-primary-application-state-with-multiple-servers-walk",
+    "tck-id-operational-behavior-edge-node-birth-sequence-wait",
 )
 async def test_of_several_servers_the_one_with_the_primary_host_is_taken(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
