@@ -558,12 +558,12 @@ def decode_columns(data: bytes, types: Types | None = None) -> Columns | None:
     frame = _frame(data)
     try:
         columns = wire.ColumnPayload.FromString(data).metrics
-        return _columns(data, frame, columns, types or {})
+        return _columns(frame, columns, types or {})
     except (DecodeError, ValueError):
         return None  # decode() tells which metric it is
 
 
-def _columns(data: bytes, frame: Any, columns: Any, types: Types) -> Columns | None:
+def _columns(frame: Any, columns: Any, types: Types) -> Columns | None:
     size = len(frame.metrics)
     if columns.properties or columns.metadata or any(columns.is_null) or any(columns.is_transient):
         return None
@@ -571,7 +571,7 @@ def _columns(data: bytes, frame: Any, columns: Any, types: Types) -> Columns | N
     timestamps = list(columns.timestamp) or list(repeat(frame.timestamp, size))
     historical = list(columns.is_historical) or list(repeat(False, size))
     kinds = _column_types(names, aliases, columns.datatype, types)
-    values = _column_values(data, size, columns, kinds)
+    values = _column_values(frame.metrics, columns, kinds)
     if values is None or len(kinds) != size or len(timestamps) != size or len(historical) != size:
         return None
     if any(type(text) is bytes for text in names) or any(type(text) is bytes for text in columns.string_value):
@@ -591,11 +591,7 @@ def _columns(data: bytes, frame: Any, columns: Any, types: Types) -> Columns | N
 
 
 _PLAIN: Final = _BASIC | {DataType.UUID: _FLAT[DataType.UUID]}
-_PLAIN_FIELDS: Final = {data_type: codec.field for data_type, codec in _PLAIN.items()}
 _PLAIN_TYPES: Final = {int(data_type): data_type for data_type in _PLAIN}
-_EXACT: Final = (DataType.FLOAT, DataType.DOUBLE, DataType.BOOLEAN, DataType.STRING, DataType.TEXT, DataType.UUID,
-                 DataType.UINT32, DataType.UINT64, DataType.DATE_TIME)  # fmt: skip
-"""Types whose values are on the wire what they are in Python."""
 _SMALL: Final = {
     DataType.INT8: 2**7 - 1,
     DataType.INT16: 2**15 - 1,
@@ -604,7 +600,8 @@ _SMALL: Final = {
     DataType.UINT8: 2**8 - 1,
     DataType.UINT16: 2**16 - 1,
 }
-"""The other types: up to here a value on the wire is what it is in Python."""
+"""Up to here a value on the wire is what it is in Python; those of the types that are not here always are."""
+_SIGNED: Final = (DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64)
 
 
 def _column_types(names: list[str], aliases: list[int], given: Sequence[int], types: Types) -> list[DataType]:
@@ -615,31 +612,42 @@ def _column_types(names: list[str], aliases: list[int], given: Sequence[int], ty
     return [data_type for data_type in map(types.get, keys) if data_type is not None and data_type in _PLAIN]
 
 
-def _column_values(data: bytes, size: int, columns: Any, types: list[DataType]) -> list[Any] | None:
+def _column_values(frames: Sequence[bytes], columns: Any, types: list[DataType]) -> list[Any] | None:
     """The value of each metric; None where one has none or has it in another field than its type says."""
-    fields = [field for field in _SCALAR_FIELDS if getattr(columns, field)]
-    distinct = set(types)
-    if len(types) != size or sum(len(getattr(columns, field)) for field in fields) != size:
+    if len(types) != len(frames):
         return None
-    if len(fields) == 1:
-        if any(_PLAIN[data_type].field != fields[0] for data_type in distinct):
+    distinct = set(types)
+    if len(distinct) == 1:
+        return _column(columns, types[0], len(types))
+    # The columns of several types do not say which metric has which value; those of one type do.
+    groups: dict[DataType, list[bytes]] = {data_type: [] for data_type in distinct}
+    for data_type, metric in zip(types, frames, strict=True):
+        groups[data_type].append(metric)
+    feeds: dict[DataType, Iterator[Any]] = {}
+    for data_type, members in groups.items():
+        values = _column(wire.ColumnMetric.FromString(b"".join(members)), data_type, len(members))
+        if values is None:
             return None
-        values = list(getattr(columns, fields[0]))
-    else:
-        # Columns of several fields do not say which metric has which.
-        metrics = wire.LazyPayload.FromString(data).metrics
-        where = [_PLAIN_FIELDS[data_type] for data_type in types]
-        values = list(map(getattr, metrics, where))
-        # A field that is not set reads as its default: zero, False, no text.
-        if any(not value and not metrics[i].HasField(where[i]) for i, value in enumerate(values)):
-            return None
-    limited = distinct.difference(_EXACT)
-    if limited and not (len(fields) == 1 and max(values) <= min(map(_SMALL.__getitem__, limited))):
-        reads = {data_type: _PLAIN[data_type].read for data_type in limited}
-        for i, data_type in enumerate(types):
-            if data_type in reads:
-                values[i] = reads[data_type](values[i])
-    return values
+        feeds[data_type] = iter(values)
+    return list(map(next, map(feeds.__getitem__, types)))
+
+
+def _column(columns: Any, data_type: DataType, size: int) -> list[Any] | None:
+    """The values of ``size`` metrics of one type; None where not all have one, in the field of the type."""
+    codec = _PLAIN[data_type]
+    if any(len(getattr(columns, field)) != (size if field == codec.field else 0) for field in _SCALAR_FIELDS):
+        return None
+    values = list(getattr(columns, codec.field))
+    high = _SMALL.get(data_type)
+    if high is None or max(values) <= high:
+        return values
+    if data_type in _SIGNED:
+        whole = 2**64 if data_type is DataType.INT64 else 2**32
+        values = [value if value <= high else value - whole for value in values]
+        if min(values) >= -high - 1:
+            return values
+        values = list(getattr(columns, codec.field))  # some are in their own width
+    return list(map(codec.read, values))
 
 
 _SCALAR_FIELDS: Final = ("int_value", "long_value", "float_value", "double_value", "boolean_value", "string_value")

@@ -176,6 +176,10 @@ LazyParameter: Final[Any] = _lazy["Payload.Template.Parameter"]
 FramePayload: Final[Any] = _frame["Payload"]
 """A payload whose ``metrics`` are bytes: to count them, and to read the sound ones when one is damaged."""
 
-ColumnPayload: Final[Any] = _build("shopfloor.sparkplug.columns", _COLUMNS)["Payload"]
+_column: Final = _build("shopfloor.sparkplug.columns", _COLUMNS)
+
+ColumnPayload: Final[Any] = _column["Payload"]
 """A payload whose metrics are one message of repeated fields: protobuf merges a singular field that comes
 again, and repeated fields merge into columns. So one parse turns rows into columns."""
+ColumnMetric: Final[Any] = _column["Payload.Metric"]
+"""The same of metrics whose bytes are joined."""
