@@ -384,13 +384,13 @@ def test_nanoseconds_and_the_status_are_properties() -> None:
 def test_samples_that_sparkplug_cannot_say_are_named() -> None:
     odd = [
         sample("a/x", "\ud800"), sample("a/y", 1), sample("a/\udfff", 1), Sample("a/x", -1, 1), sample("bdSeq", 1),
-        sample("a/x", b"12345"), sample("a/x", math.nan),
+        sample("a/x", b"12345"), sample("a\0/x", 1), sample("a/x", "ééé"), sample("a/x", math.nan),
     ]  # fmt: skip
-    for index in (0, 2, 3, 4, 5):
+    for index in (0, 2, 3, 4, 5, 6, 7):
         unfit = edge().unfit(batch(odd[1], odd[index]), largest=4)
         assert unfit is not None
         assert (unfit.indices, bool(unfit.reason)) == ([1], True)
-    assert edge().unfit(batch(odd[1], odd[6]), LARGEST) is None
+    assert edge().unfit(batch(odd[1], odd[8]), LARGEST) is None
 
 
 @pytest.mark.sparkplug(

@@ -185,6 +185,7 @@ class SparkplugSink(Sink):
                 unfit = node.unfit(batch, largest)
                 if unfit is not None:
                     raise Rejected(unfit.reason, unfit.indices if len(batches) == 1 else None)
+                await asyncio.sleep(0)  # others' turn between batches
             await self._obey(node, session)
             await self._publish(session, node.data(batches, self._now()))
             await self._fence(node, session)

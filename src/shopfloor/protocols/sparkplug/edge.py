@@ -18,12 +18,13 @@ wire, where they are called ``now``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Property, PropertySet
-from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, StateTopic
+from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, StateTopic, id_problem
 from shopfloor.samples import Batch, Quality, Sample, Value
 
 BDSEQ: Final = "bdSeq"
@@ -535,18 +536,32 @@ def _source_of(tag: str) -> str | None:
 
 def _unfit(sample: Sample, largest: int) -> str:
     """Why a sample cannot be told; empty when it can."""
-    if isinstance(sample.value, str | bytes) and len(sample.value) > largest:
-        return f"larger than the {largest} bytes that the broker takes"
+    value = sample.value
     if sample.time < 0:
         return "Sparkplug has no times before 1970"
-    if sample.tag == BDSEQ:
-        return f"{sample.tag} is a name of Sparkplug's own; give the tag another one"
+    if isinstance(value, str | bytes):
+        try:
+            size = len(value.encode()) if isinstance(value, str) else len(value)
+        except UnicodeEncodeError as error:
+            return f"cannot be written as UTF-8: {error}"
+        if size > largest:
+            return f"larger than the {largest} bytes that the broker takes"
+    return _tag_problem(sample.tag)
+
+
+@lru_cache(65536)
+def _tag_problem(tag: str) -> str:
+    """Why a tag can be no metric; empty when it can."""
+    device, name = split_tag(tag)
+    if tag == BDSEQ:
+        return f"{BDSEQ} is a name of Sparkplug's own; give the tag another one"
+    problem = id_problem(device) if device else None
+    if problem is not None:
+        return f"{device!r} cannot be the id of a device: {problem}"
     try:
-        sample.tag.encode()
-        if isinstance(sample.value, str):
-            sample.value.encode()
+        name.encode()
     except UnicodeEncodeError as error:
-        return f"cannot be written as UTF-8: {error}"
+        return f"the tag's name cannot be written as UTF-8: {error}"
     return ""
 
 
