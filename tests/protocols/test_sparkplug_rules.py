@@ -429,6 +429,14 @@ def test_a_historical_value_may_be_old() -> None:
     assert not changed("NDATA", metric(0, timestamp=NOW - 86_400_000, is_historical=True))
 
 
+def test_the_first_value_may_be_older_than_the_birth_that_had_none() -> None:
+    birth = node_birth()
+    metric(2, double_value=None, is_null=True)(birth)
+    data = node_data(1)
+    metric(0, timestamp=NOW - 10)(data)
+    assert not last(message("NBIRTH", birth), message("NDATA", data))
+
+
 GOOD_STATE = {"online": True, "timestamp": NOW}
 
 

@@ -431,6 +431,8 @@ def _check_order(subject: _Subject, payload: Any, report: Report) -> None:
     declared = node.metrics.get(device, {})
     for metric in payload.metrics:
         key = (device, _declared_name(subject, metric))
+        if metric.is_null and verb.endswith("BIRTH"):
+            continue  # there was no value yet, and the first one may be older than the birth
         if metric.is_historical or not metric.HasField("timestamp") or key[1] not in declared:
             continue
         if metric.timestamp < node.newest.get(key, 0):
