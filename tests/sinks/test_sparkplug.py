@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from shopfloor.protocols.sparkplug.payload import decode, encode
 from shopfloor.protocols.sparkplug.rules import Message, Validator
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
+from shopfloor.sources.sparkplug import SparkplugHostConfig
 from shopfloor.testing.contracts import SinkContract, SinkRig, until
+from shopfloor.testing.contracts.values import EVERY_VALUE, same_samples
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto, require_program
 from tests.sinks.test_mqtt import Heard, Listener
@@ -411,6 +413,54 @@ async def test_of_several_servers_the_one_with_the_primary_host_is_taken(tmp_pat
             await sink.write(2, live("a/x", 2))
             await until(lambda: len(Host(at_one.heard).samples) == 1, "it went to the first server")
         assert len(Host(at_two.heard).samples) == 1
+
+
+@asynccontextmanager
+async def our_host(port: int, samples: list[Sample]) -> AsyncIterator[None]:
+    """Shopfloor's own host application; what it gives is added to ``samples``."""
+    fields = {"name": "host", "servers": f"mqtt://127.0.0.1:{port}", "host_id": "scada", "tag": "{device}/{metric}"}
+    async with SparkplugHostConfig.model_validate(fields).build() as source:
+
+        async def read() -> None:
+            async with aclosing(source.batches()) as batches:
+                async for found in batches:
+                    samples.extend(found)
+
+        reading = asyncio.create_task(read())
+        try:
+            yield
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+
+async def test_shopfloors_own_host_gets_every_value_also_those_of_its_absence(tmp_path: Path) -> None:
+    """Two plants over one broker: the second holds what the first one held, with its type, time and quality."""
+    got: list[Sample] = []
+    at = now()
+    kinds = [kind for kind in EVERY_VALUE if kind != "long text"]
+    offered = [Sample(f"m{i % 3}/{kind}", at, EVERY_VALUE[kind], 192) for i, kind in enumerate(kinds)]
+    offered += [Sample("line", at, 7, quality) for quality in (0, 192)]
+    away = [Sample("m0/count", at + i * MS, i) for i in range(100)]
+
+    def held(samples: Sequence[Sample]) -> bool:
+        return all(any(same_samples([Sample(s.tag, s.time // MS * MS, s.value, s.quality)], [g]) for g in got)
+                   for s in samples)  # fmt: skip
+
+    async with Mosquitto(tmp_path) as broker:
+        sink = config(broker.port, tmp_path, primary_host="scada").build()
+        async with our_host(broker.port, got), sink:
+            await sink.write(1, Batch.of("plc", now(), offered))
+            await until(lambda: held(offered), "the host has everything")
+        with pytest.raises(Unavailable):
+            await sink.__aenter__()
+        got.clear()
+        async with our_host(broker.port, got), sink:
+            await sink.write(2, Batch.of("plc", at, away))
+            await until(lambda: held(away), "the host has what happened in its absence")
+            counted = [s.value for s in got if s.tag == "m0/count" and s.value is not None]
+            assert counted[:100] == list(range(100))
 
 
 async def test_history_that_nothing_follows_ends_with_births_that_tell_the_newest_values(tmp_path: Path) -> None:
