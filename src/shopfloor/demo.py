@@ -16,12 +16,13 @@ import click
 from shopfloor import reports, running
 from shopfloor.console import url
 from shopfloor.journal import read_file
-from shopfloor.plant import parse
+from shopfloor.plant import Plant, parse
 from shopfloor.protocols.broker import Broker
-from shopfloor.samples import Unavailable
+from shopfloor.samples import Misconfigured, Unavailable
 
 PULLED_SECONDS: Final = 10
-"""How long the press stays away after somebody ended its process."""
+"""How long after somebody ended its process the press starts again. It then needs some seconds, and so does
+the source, which tries less and less often."""
 
 
 def plant_text() -> str:
@@ -58,6 +59,7 @@ class Press:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "shopfloor", "simulate", "opcua", f"--port={self.port}", "--with-parent",
             stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for this process, which ends the press last
         )  # fmt: skip
         for _ in range(300):
             try:
@@ -75,10 +77,10 @@ class Press:
         """Put it back PULLED_SECONDS after it went away."""
         while self._process is not None:
             await self._process.wait()
-            click.echo(f"The PLC was pulled away; it comes back in {PULLED_SECONDS} s.")
+            click.echo(f"The PLC was pulled away; it starts again in {PULLED_SECONDS} s.")
             await asyncio.sleep(PULLED_SECONDS)
             await self.start()
-            click.echo(f"The PLC is back (process {self.pid}).")
+            click.echo(f"The PLC is there again (process {self.pid}); Shopfloor connects within seconds.")
 
     async def stop(self) -> None:
         """End it."""
@@ -121,14 +123,9 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
     """Run the demo until it is stopped or the time is over, then print what became of the data; the exit code."""
     place = folder(chosen)
     place.mkdir(parents=True, exist_ok=True)
+    _plant(place, listen)  # a wrong --listen is said before anything starts
     async with _press() as press, Broker() as broker:
-        environment = {
-            **os.environ,
-            "PRESS_ENDPOINT": f"opc.tcp://127.0.0.1:{press.port}",
-            "MQTT_PORT": str(broker.port),
-            "CONSOLE": listen,
-        }
-        plant = parse(plant_text(), "demo.yaml", place, environment)
+        plant = _plant(place, listen, press.port, broker.port)
         async with running.running(plant) as pipeline:
             click.echo(_welcome(listen, press, broker, place))
             await running.until_stopped(seconds)
@@ -136,6 +133,22 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
     rows = read_file(plant.journal.path)
     click.echo(f"{reports.components(statuses)}\n\n{reports.summary(rows)}\n\n{reports.ledger(rows)}")
     return 0 if reports.balanced(rows) and all(status.samples for status in statuses) else 1
+
+
+def _plant(place: Path, listen: str, press: int = 4840, broker: int = 1883) -> Plant:
+    environment = {
+        **os.environ,
+        "PRESS_ENDPOINT": f"opc.tcp://127.0.0.1:{press}",
+        "MQTT_PORT": str(broker),
+        "CONSOLE": listen,
+    }
+    try:
+        return parse(plant_text(), "demo.yaml", place, environment)
+    except Misconfigured as error:
+        # The plant file is ours: what can be wrong is what was asked for.
+        raise Misconfigured(
+            f"--listen {listen}: must be host:port with a port up to 65535, like 127.0.0.1:8081"
+        ) from error
 
 
 def _welcome(listen: str, press: Press, broker: Broker, place: Path) -> str:
@@ -147,6 +160,6 @@ Shopfloor demo: a simulated press line, read over OPC UA, kept, published by MQT
   MQTT       127.0.0.1:{broker.port} ({broker.kind}); topics shopfloor/#
   data       {place}
 
-Try: press Stop and Start in the console. Pull the PLC away: `kill {press.pid}`, it is back after {PULLED_SECONDS} s.
+Try: press Stop and Start in the console. Pull the PLC away: `kill {press.pid}`; within half a minute it is back.
 Kill this process and start it again, then look at `shopfloor ledger`. Ctrl-C ends the demo.
 """

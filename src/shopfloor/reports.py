@@ -147,9 +147,15 @@ async def forget(path: Path, reader: str) -> None:
 
 
 def components(rows: Sequence[ComponentStatus]) -> str:
-    """How every component stands."""
-    head = ("component", "kind", "state", "samples", "waiting", "last error")
-    return table(head, [(c.name, c.kind, c.state, c.samples, c.lag_entries, c.last_error[:60]) for c in rows])
+    """How every component stands; an error that is over is not shown."""
+    head = ("component", "kind", "state", "samples", "waiting", "why")
+    return table(
+        head,
+        [
+            (c.name, c.kind, c.state, c.samples, c.lag_entries, "" if c.state == "running" else c.last_error)
+            for c in rows
+        ],
+    )
 
 
 def bench(name: str, results: Sequence[Result]) -> str:
