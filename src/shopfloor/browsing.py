@@ -11,7 +11,7 @@ from shopfloor.samples import Misconfigured, TagInfo
 
 
 async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> None:
-    """Write a ``tags:`` fragment of everything that matches. Raises Misconfigured and Unavailable."""
+    """Write the lines of everything that matches. Raises Misconfigured and Unavailable."""
     config = next((source for source in plant.sources if source.name == name), None)
     if config is None:
         known = ", ".join(source.name for source in plant.sources) or "none"
@@ -28,11 +28,11 @@ async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> 
 
 
 def fragment(found: list[TagInfo]) -> str:
-    """The plant-file lines of these tags; JSON strings are YAML strings."""
-    lines = ["tags:"] if found else ["# nothing was found"]
+    """The plant-file lines of these tags, indented for below ``- name: …``; JSON strings are YAML strings."""
+    lines = ["    tags:"] if found else ["    # nothing was found"]
     for info in found:
         fields = {"tag": info.tag, "node": info.address, "unit": info.unit}
         inside = ", ".join(f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in fields.items() if text)
         notes = " ".join(filter(None, (info.data_type, "writable" if info.writable else "")))
-        lines.append(f"  - {{{inside}}}" + (f"  # {notes}" if notes else ""))
+        lines.append(f"      - {{{inside}}}" + (f"  # {notes}" if notes else ""))
     return "\n".join(lines) + "\n"

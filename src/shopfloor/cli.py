@@ -8,6 +8,7 @@ import importlib
 import json
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -15,11 +16,19 @@ import click
 
 BENCHES: Final = ("journal", "historian", "opcua")
 PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
+
+
+def _base(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """The address as the API's paths are put behind it; people leave ``http://`` out."""
+    return (url if "://" in url else f"http://{url}").rstrip("/")
+
+
 URL: Final = click.option(
     "--url",
     default="http://127.0.0.1:8080",
     show_default=True,
     envvar="SHOPFLOOR_URL",
+    callback=_base,
     help="The console of the plant.",
 )
 
@@ -110,7 +119,7 @@ def probe(plant: Path) -> None:
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file instead of the terminal.")
 def browse(plant: Path, source: str, pattern: str, output: Path | None) -> None:
-    """List what SOURCE offers, as a fragment for the plant file."""
+    """List what SOURCE offers, as lines for the plant file: put them below the source."""
     from shopfloor import browsing, logs, plant as plants  # noqa: PLC0415
 
     logs.configure("error")
@@ -152,7 +161,9 @@ def simulate_opcua(port: int, host: str, seed: int, tags: int, *, with_parent: b
     from shopfloor.simulators import press  # noqa: PLC0415
 
     logs.configure("warning")
-    _run(_simulate(press.serve(f"opc.tcp://{host}:{port}", seed=seed, extra_tags=tags), with_parent=with_parent))
+    endpoint = f"opc.tcp://{host}:{port}"
+    ready = None if with_parent else partial(click.echo, f"A press line is at {endpoint}; Ctrl-C ends it.")
+    _run(_simulate(press.serve(endpoint, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
 
 
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
@@ -178,7 +189,7 @@ def tap(tag: str, url: str) -> None:
     remote.tap(url, tag)
 
 
-@shopfloor.command()
+@shopfloor.command(context_settings={"ignore_unknown_options": True})  # -5 is a value
 @click.argument("tag")
 @click.argument("value")
 @URL

@@ -105,8 +105,7 @@ def test_browse_writes_lines_that_a_plant_file_takes(tmp_path: Path, press: int)
     assert done.returncode == 0, done.stderr
     fragment = (tmp_path / "tags.yaml").read_text(encoding="utf-8")
     assert "Channel1.Device1.GoodParts" in fragment
-    inside = "\n".join(f"    {line}" for line in fragment.splitlines())
-    text = f"plant: {{site: x}}\nsources:\n  - name: plc\n    type: opcua\n    endpoint: opc.tcp://h:1\n{inside}\n"
+    text = f"plant: {{site: x}}\nsources:\n  - name: plc\n    type: opcua\n    endpoint: opc.tcp://h:1\n{fragment}"
     assert len(plant.parse(text, "x.yaml", tmp_path, {}).sources[0].declared() or ()) > 10
     done = shopfloor("browse", str(path), "nobody", folder=tmp_path)
     assert done.returncode == 2
@@ -127,6 +126,9 @@ def test_a_plant_runs_is_written_to_and_stops_by_sigterm(tmp_path: Path, press: 
         refused = shopfloor("send", "press-1/SP", "99", "--url", url, folder=tmp_path)
         assert refused.returncode == 2
         assert "0 to 80" in refused.stderr
+        negative = shopfloor("send", "press-1/SP", "-5", "--url", f"127.0.0.1:{console}/", folder=tmp_path)
+        assert negative.returncode == 2
+        assert "0 to 80, not -5" in negative.stderr
         with subprocess.Popen([*RUN, "tap", "press-1/*", "--url", url], stdout=subprocess.PIPE, text=True) as tap:
             assert tap.stdout is not None
             lines = [tap.stdout.readline() for _ in range(3)]
@@ -164,6 +166,22 @@ def test_the_demo_ends_by_itself_and_its_ledger_balances(tmp_path: Path) -> None
         assert "Received and made durable: press " in done.stdout
         assert "Nothing was lost." in done.stdout
         assert "UNACCOUNTED" not in done.stdout
+
+
+@pytest.mark.parametrize("listen", ["8080", "127.0.0.1:99999"])
+def test_a_wrong_address_of_the_demo_is_said_as_the_option_that_it_is(tmp_path: Path, listen: str) -> None:
+    done = shopfloor("demo", "--listen", listen, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"--listen {listen}: must be host:port")
+
+
+def test_a_simulator_says_where_it_is() -> None:
+    port = free_port()
+    with subprocess.Popen([*RUN, "simulate", "opcua", "--port", str(port)], stdout=subprocess.PIPE, text=True) as press:
+        assert press.stdout is not None
+        assert f"opc.tcp://127.0.0.1:{port};" in press.stdout.readline()
+        press.send_signal(signal.SIGINT)
+        assert press.wait(timeout=20) == 0
 
 
 def test_a_console_port_in_use_is_said_with_a_remedy(tmp_path: Path, press: int) -> None:
