@@ -12,6 +12,7 @@ from zlib import crc32
 import msgspec
 
 from shopfloor.journal.base import Tally
+from shopfloor.journal.names import IDS
 
 INTERVAL: Final = 60 * 10**9
 """ns: the same reason again within this time extends the interval in the ledger."""
@@ -135,10 +136,7 @@ class Counts:
         self.forget(db, name)
         self.readers[name] = ReaderRow(self._number(), name, start, start)
         write_row(db, self.readers[name])
-        query = (
-            "SELECT coalesce(sum(samples), 0) FROM entry WHERE source IN (SELECT id FROM name WHERE name = ?)"
-            " AND offset > ?"
-        )
+        query = f"SELECT coalesce(sum(samples), 0) FROM entry WHERE source IN ({IDS}) AND offset > ?2"  # noqa: S608
         for source in self.sources.values():
             waiting = db.execute(query, (source.name, start)).fetchone()[0]
             base = BaseRow(self._number(), name, source.name, source.received - waiting)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shopfloor.journal.base import LedgerRow
+from shopfloor.journal.names import IDS
 from shopfloor.samples import Misconfigured
 
 OUTCOMES = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
@@ -37,12 +38,11 @@ def sums(db: sqlite3.Connection) -> list[LedgerRow]:
         if lost:
             rows.append(LedgerRow(source, "", "lost before us", lost))
     bases = {(reader, source): n for reader, source, n in db.execute("SELECT reader, source, samples FROM base")}
-    ids = "SELECT id FROM name WHERE name = ?"
-    waiting = f"SELECT coalesce(sum(samples), 0) FROM entry WHERE offset > ? AND source IN ({ids})"  # noqa: S608  # fixed
+    waiting = f"SELECT coalesce(sum(samples), 0) FROM entry WHERE offset > ?2 AND source IN ({IDS})"  # noqa: S608  # fixed
     for reader, counted in db.execute("SELECT name, counted FROM reader ORDER BY name").fetchall():
         for source, _, _ in sources:
             rows.append(LedgerRow(source, reader, "base", bases.get((reader, source), 0)))
-            rows.append(LedgerRow(source, reader, "waiting", db.execute(waiting, (counted, source)).fetchone()[0]))
+            rows.append(LedgerRow(source, reader, "waiting", db.execute(waiting, (source, counted)).fetchone()[0]))
     tallies = "SELECT source, reader, outcome, samples, reason, first, last FROM tally ORDER BY reader, source, id"
     rows.extend(LedgerRow(*row) for row in db.execute(tallies))
     return rows

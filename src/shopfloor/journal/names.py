@@ -10,6 +10,9 @@ from zlib import crc32
 MOST_NAMES: Final = 10_000_000
 """An id from here on is damage, not a tag."""
 
+IDS: Final = "SELECT id FROM name WHERE name = ?1 UNION SELECT id FROM name_twin WHERE name = ?1"
+"""The ids of a name, by either table."""
+
 
 def name_checksum(number: int, name: str) -> int:
     """CRC-32 over id and name."""

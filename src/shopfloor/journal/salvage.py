@@ -6,9 +6,11 @@ the WAL, walks all leaf pages of tables, follows overflow chains, and recognises
 its checksum. Nothing is deleted: the damaged file is kept beside the new one.
 """
 
+import contextlib
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +37,22 @@ Row = tuple[int, list[Column]]
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the file itself is damaged, not that it is locked, full or out of reach.
 
+    A closed connection is what a repair that failed leaves behind.
+
     Where damage reaches the schema, SQLite quotes it in its message, and Python cannot decode that.
     """
     if isinstance(error, UnicodeDecodeError):
         return True
     return isinstance(error, sqlite3.DatabaseError) and any(
         word in str(error)
-        for word in ("malformed", "not a database", "disk image", "no such table", "unsupported file")
+        for word in (
+            "malformed",
+            "not a database",
+            "disk image",
+            "no such table",
+            "unsupported file",
+            "closed database",
+        )
     )
 
 
@@ -55,32 +66,58 @@ def is_outside(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
 
 def salvage(path: Path, now: int) -> str:
     """Replace the damaged journal at ``path`` by one with all that can be read; return what was done, in words."""
-    stamp = datetime.fromtimestamp(now / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
-    fresh = path.with_name(f"{path.name}.salvage")
+    if finish(path):
+        return "the journal file was damaged: a salvage that had been cut off was finished"
+    fresh = _fresh(path)
     for leftover in _files(fresh):
         leftover.unlink(missing_ok=True)
-    pages = _pages(path)
-    db = connect(fresh)
+    with contextlib.closing(connect(fresh)) as db:
+        entries, lost = _carry_over(_pages(path), db, now)
+    kept = _set_aside(path, now)
+    fresh.rename(path)
+    return (
+        f"the journal file was damaged: {entries} entries were carried over, {lost} samples not yet delivered are lost;"
+        f" the damaged file is kept as {kept.name}"
+    )
+
+
+def finish(path: Path) -> bool:
+    """Put the new file in its place where a salvage was cut off after the damaged one was set aside."""
+    if path.exists() or not _fresh(path).exists():
+        return False
+    _set_aside(path, time.time_ns())  # a WAL of the damaged file would spoil the new one
+    _fresh(path).rename(path)
+    return True
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f"{path.name}.salvage")
+
+
+def _set_aside(path: Path, now: int) -> Path:
+    stamp = datetime.fromtimestamp(now / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    kept = path.with_name(f"{path.name}.damaged-{stamp}")
+    for old, new in zip(_files(path), _files(kept), strict=True):
+        if old.exists():
+            old.rename(new)
+    return kept
+
+
+def _carry_over(pages: dict[int, bytes], db: sqlite3.Connection, now: int) -> tuple[int, int]:
+    """Fill the new journal; how many entries it has and the most samples that a reader lost."""
     db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
     db.execute("BEGIN")
     entries = 0
     for rowid, row in rows(pages):
         entries += _keep(db, rowid, row)
     # Offsets of entries at the end that are lost for good must not be used again: sinks remember them.
-    db.execute("UPDATE last SET offset = ? + max(offset, coalesce((SELECT max(offset) FROM entry), 0))", (_LEAP,))
+    # They began at the time, so the time is beyond all of them even when nothing could be read.
+    newest = "max(offset, coalesce((SELECT max(offset) FROM entry), 0))"
+    db.execute(f"UPDATE last SET offset = max(?, ? + {newest})", (now // 1000, _LEAP))  # noqa: S608  # fixed
     lost = _settle(db)
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    db.close()
-    kept = path.with_name(f"{path.name}.damaged-{stamp}")
-    for old, new in zip(_files(path), _files(kept), strict=True):
-        if old.exists():
-            old.rename(new)
-    fresh.rename(path)
-    return (
-        f"the journal file was damaged: {entries} entries were carried over, {lost} samples not yet delivered are lost;"
-        f" the damaged file is kept as {kept.name}"
-    )
+    return entries, lost
 
 
 def _files(path: Path) -> tuple[Path, ...]:

@@ -40,6 +40,8 @@ class SqliteReader:
         self.state = state
         self._journal = journal
         self._at = position
+        self._last: Work | None = None
+        self._under_way: set[asyncio.Future[None]] = set()
 
     async def read(self, most_samples: int = 100_000) -> list[Entry]:
         """The next entries behind the last ones that were given; waits until there is one."""
@@ -51,6 +53,12 @@ class SqliteReader:
     def rewind(self, position: int | None = None) -> None:
         """Read again from behind ``position``, by default the last commit."""
         self._at = self.position if position is None else position
+        self._last = None
+
+    async def settle(self) -> None:
+        """Wait until every commit under way is on disk or refused, also those that nobody waits for any more."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
 
     def commit(
         self,
@@ -62,15 +70,19 @@ class SqliteReader:
         dead: Sequence[tuple[int, str, Batch]] = (),
     ) -> Awaitable[None]:
         """One transaction for everything that is done up to ``offset``."""
-        under_way = self._journal.commit(self.name, offset, tallies, state, output, dead)
+        under_way, self._last = self._journal.commit(self.name, offset, tallies, state, output, dead, self._last)
+        self._under_way.add(under_way)
 
         def committed(done: asyncio.Future[None]) -> None:
+            self._under_way.discard(done)
             if not done.cancelled() and done.exception() is None:
                 self.position = max(self.position, offset)
                 self.state = self.state if state is None else state
 
         under_way.add_done_callback(committed)  # runs before whoever awaits it
-        return under_way
+        waiting = asyncio.shield(under_way)  # who stops waiting does not undo it
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need wait
+        return waiting
 
     def lag(self) -> tuple[int, int]:
         """Entries not committed yet, and the time of reception of the oldest of them (0: not known)."""
@@ -146,32 +158,40 @@ class SqliteJournal:
 
     def append(self, batch: Batch) -> "asyncio.Future[int]":
         """Make the batch durable; the result is its offset. See ``journal.base.Journal``."""
-        return self._submit(batch)
+        return self._submit(batch)[0]
 
     def _submit(
-        self, batch: Batch | None = None, apply: Callable[[sqlite3.Connection], Any] | None = None
-    ) -> "asyncio.Future[Any]":
+        self,
+        batch: Batch | None = None,
+        apply: Callable[[sqlite3.Connection], Any] | None = None,
+        after: Work | None = None,
+    ) -> "tuple[asyncio.Future[Any], Work]":
         if self._closed:
             raise Unavailable("the journal is closed")
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.submit(Work(done, batch, apply))
-        return done
+        work = Work(done, batch, apply, after)
+        self._writer.submit(work)
+        return done, work
 
     async def reader(self, name: str) -> SqliteReader:
-        """The reader of this name; a new one starts at the oldest entry."""
+        """The reader of this name, where its last commit left it; a new one starts at the oldest entry."""
+        if name in self._readers:
+            await self._readers[name].settle()
         if name not in self._readers:
             writer = self._writer
-            position, state = await self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
+            done, _ = self._submit(apply=lambda db: writer.counts.register(db, name, writer.trimmed))
+            position, state = await done
             self._readers.setdefault(name, SqliteReader(self, name, position, state))
         return self._readers[name]
 
     async def forget(self, name: str) -> bool:
         """Take a reader away for good; False when there was none."""
         self._readers.pop(name, None)
-        known: bool = await self._submit(apply=lambda db: self._writer.counts.forget(db, name))
+        done, _ = self._submit(apply=lambda db: self._writer.counts.forget(db, name))
+        known: bool = await done
         return known
 
-    def commit(
+    def commit(  # the columns of a commit
         self,
         name: str,
         offset: int,
@@ -179,15 +199,19 @@ class SqliteJournal:
         state: bytes | None,
         output: Batch | None,
         dead: Sequence[tuple[int, str, Batch]],
-    ) -> "asyncio.Future[None]":
-        """For ``SqliteReader``: one transaction for position, state, output, tallies and dead letters."""
+        after: Work | None,
+    ) -> "tuple[asyncio.Future[None], Work]":
+        """For ``SqliteReader``: one transaction for position, state, output, tallies and dead letters.
+
+        When the reader's commit before it, ``after``, failed, it fails too: it would pass by what that one counts.
+        """
         writer = self._writer
 
         def apply(db: sqlite3.Connection) -> None:
             writer.bury(db, name, dead)
             writer.counts.commit(db, name, offset, tallies, state)
 
-        return self._submit(output, apply)
+        return self._submit(output, apply, after)
 
     def _committed(self, works: Sequence[Work | Repair], results: list[Any], fresh: Fresh) -> None:
         """In the event loop, after a transaction is on disk."""
@@ -244,7 +268,8 @@ class SqliteJournal:
     async def _aside(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a slow read beside the writer, in a snapshot of its own; repairs the file when it proves damaged."""
         if self._path is None:  # in memory there is one connection, and it is the writer's
-            result: Result = await self._submit(apply=call)
+            submitted, _ = self._submit(apply=call)
+            result: Result = await submitted
             return result
         if self._closed:
             raise Unavailable("the journal is closed")
@@ -254,6 +279,8 @@ class SqliteJournal:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if not is_damage(error):
                 raise Unavailable(f"the journal {self._path} cannot be read: {error}") from error
+        if self._closed:
+            raise Unavailable("the journal is closed")
         done: asyncio.Future[None] = self._loop.create_future()
         self._writer.submit(Repair(done, generation))
         await done
@@ -275,7 +302,8 @@ class SqliteJournal:
         with contextlib.closing(db.execute(query, (position,))) as cursor:  # an open one would hold the snapshot
             for row in cursor:
                 entry = self._entry(db, *row)
-                if not last < entry.offset <= self._writer.head:
+                # Not `head`: an entry may be on disk a moment before the writer has said so.
+                if not last < entry.offset < self._writer.next:
                     raise sqlite3.DatabaseError(f"malformed: entry {entry.offset} behind {last}")
                 entries.append(entry)
                 last = entry.offset

@@ -24,7 +24,7 @@ from shopfloor.journal.base import Entry, Tally
 from shopfloor.journal.counts import Counts
 from shopfloor.journal.file import FORMAT, PAGE, SCHEMA, connect
 from shopfloor.journal.names import Names
-from shopfloor.journal.salvage import is_damage, is_outside, salvage
+from shopfloor.journal.salvage import finish, is_damage, is_outside, salvage
 from shopfloor.samples import Batch, Misconfigured, Quality, Unavailable
 
 logger: Final = structlog.get_logger("shopfloor.journal")
@@ -44,6 +44,10 @@ ROWS: Final = 20
 """Entries in one INSERT: SQLite gives up and takes back Python's lock at each statement, which other threads hold."""
 UNLIKELY_FORMAT: Final = 100
 """A file that claims a format from here on is damaged, not new."""
+DROP_AGAIN: Final = 60.0
+"""Seconds without a drop after which the next one is said again."""
+DEAD_SHARE: Final = 20
+"""Over `keep`, the oldest dead letters go until the rest is this part of it."""
 OVER_KEEP: Final = "the journal was over `keep`"
 
 
@@ -65,18 +69,24 @@ Fresh = list[tuple[Entry, int]]
 class Work:
     """Something for the writer: the batch becomes an entry, then ``apply`` runs, all in one transaction."""
 
-    __slots__ = ("apply", "batch", "body", "done")
+    __slots__ = ("after", "apply", "batch", "body", "done", "failed")
 
     def __init__(
         self,
         done: "asyncio.Future[Any] | None",
         batch: Batch | None = None,
         apply: Callable[[sqlite3.Connection], Any] | None = None,
+        after: "Work | None" = None,
     ) -> None:
-        """``done`` gets the offset of the batch, or without a batch what ``apply`` returns; None: nobody waits."""
+        """``done`` gets the offset of the batch, or without a batch what ``apply`` returns; None: nobody waits.
+
+        When ``after`` failed, this fails too.
+        """
         self.done = done
         self.batch = batch
         self.apply = apply
+        self.after = after
+        self.failed = False
         self.body: body.Body | None = None
 
 
@@ -107,8 +117,11 @@ class Writer:
         self._answer = answer
         self._queue: queue.SimpleQueue[Work | Repair | None] = queue.SimpleQueue()
         self._parked: deque[Work] = deque()
-        self._next = 1
+        self.next = 1
         self._next_look = 0.0
+        self._rest_until = 0.0
+        self._stumbled = False
+        self._dropped_at = -DROP_AGAIN
         self._wal_written = 0
         self._thread = threading.Thread(target=self._run, name="journal-write", daemon=True)
 
@@ -117,6 +130,8 @@ class Writer:
     def open(self) -> None:
         """Open or create the file, salvage it when it is damaged. Raises Misconfigured."""
         try:
+            if self._path is not None:
+                finish(self._path)
             self._connect()
             self.names.load(self.db)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -132,8 +147,8 @@ class Writer:
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 # Offsets begin at the time: a sink that remembers one is not fooled by a new journal.
-                self.db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-                self.db.execute("UPDATE last SET offset = ?", (self._clock() // 1000,))
+                begin = f"UPDATE last SET offset = {self._clock() // 1000};"  # noqa: S608  # a number
+                self.db.executescript(f"BEGIN;{SCHEMA}{begin}COMMIT;")
             else:
                 self._demand_format(version)
             self._examine()
@@ -164,8 +179,8 @@ class Writer:
         oldest, newest = self.db.execute("SELECT min(offset), max(offset) FROM entry").fetchone()
         remembered = self.db.execute("SELECT max(offset) FROM last").fetchone()[0] or 0
         self.head = max([newest or 0, remembered, *(row.position for row in self.counts.readers.values())])
-        self._next = self.head + 1
-        self.trimmed = (oldest or self._next) - 1
+        self.next = self.head + 1
+        self.trimmed = (oldest or self.next) - 1
 
     def _salvage(self, path: Path) -> None:
         self.salvaged = salvage(path, self._clock())
@@ -183,7 +198,7 @@ class Writer:
         self._thread.join()
         self.aside.shutdown()
         with contextlib.suppress(sqlite3.Error):
-            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._checkpoint("TRUNCATE")
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -201,15 +216,18 @@ class Writer:
         self._salvage(path)
         self.names.store_all_again()
 
+    def _try_repair(self, path: Path) -> Unavailable | None:
+        """Repair, or say why it failed: then the connections stay closed, and whoever meets that tries again."""
+        try:
+            self._repair(path)
+        except (sqlite3.Error, UnicodeDecodeError, OSError, Misconfigured) as error:
+            return Unavailable(f"the journal {path} is damaged and cannot be salvaged: {error}")
+        return None
+
     def _grant(self, wish: Repair) -> None:
         """Repair unless that was done since the damage was met."""
-        result: Any = None
-        try:
-            if self._path is not None and wish.generation == self.generation:
-                self._repair(self._path)
-        except (sqlite3.Error, UnicodeDecodeError, OSError, Misconfigured) as error:
-            result = Unavailable(f"the journal {self._path} is damaged and cannot be salvaged: {error}")
-        self._answer([wish], [result], [])
+        due = self._path is not None and wish.generation == self.generation
+        self._answer([wish], [self._try_repair(self._path) if due and self._path else None], [])
 
     # ---- transactions -------------------------------------------------------------------------------
 
@@ -218,22 +236,37 @@ class Writer:
         while not stopping:
             works, stopping = self._take()
             self._write(works)
+            if time.monotonic() < self._rest_until:
+                continue
             try:
                 self._look_after(idle=not works)
-            except (sqlite3.Error, UnicodeDecodeError) as error:
+                self._stumbled = False
+            except Exception as error:  # noqa: BLE001  # the writer must live: all others wait for it
                 self._stumble(error)
         refused = Unavailable("the journal was closed while it was full")
         self._answer(list(self._parked), [refused] * len(self._parked), [])
 
-    def _stumble(self, error: sqlite3.Error | UnicodeDecodeError) -> None:
+    def _stumble(self, error: Exception) -> None:
         """Housekeeping failed. It can wait: what matters, appends and commits, reports its own errors."""
+        self._rest_until = time.monotonic() + LOOK_SECONDS
+        self._undo()
+        if self._path is not None and is_damage(error):
+            failure = self._try_repair(self._path)
+            if failure is None:
+                self.full = False
+                return
+            error = failure
+        if not self._stumbled:
+            self._stumbled = True
+            logger.warning("journal housekeeping failed; it will be tried again", error=str(error))
+
+    def _undo(self) -> None:
+        """Take back an unfinished transaction, in the file and in what is held of it in memory."""
         with contextlib.suppress(sqlite3.Error):
             self.db.execute("ROLLBACK")
-        if self._path is not None and is_damage(error):
-            self._repair(self._path)
-            self.full = False
-        else:
-            logger.warning("journal housekeeping failed", error=str(error))
+        self.names.not_stored()
+        with contextlib.suppress(sqlite3.Error):
+            self._load()
 
     def _take(self) -> tuple[list[Work], bool]:
         """What is waiting, up to GROUP_BYTES, and whether to stop; waits a while at most, for housekeeping."""
@@ -244,7 +277,8 @@ class Writer:
         size = 0
         try:
             while size < GROUP_BYTES:
-                work = self._queue.get(timeout=0 if works else 0.005 if self._trimmable() > 0 else 0.5)
+                hurry = (self._trimmable() > 0 or not self._next_look) and not self._stumbled
+                work = self._queue.get(timeout=0 if works else 0.005 if hurry else 0.5)
                 if work is None:
                     return works, True
                 if isinstance(work, Repair):
@@ -266,13 +300,22 @@ class Writer:
         """
         ready: list[Work] = []
         for work in works:
+            after, work.after = work.after, None
+            if after is not None and after.failed:
+                self._refuse([work], Unavailable("the commit before this one failed"))
+                continue
             try:
                 if work.batch is not None:
                     work.body = body.encode(work.batch, self.names.ids(work.batch.source, work.batch.tags))
                 ready.append(work)
-            except (ValueError, TypeError) as error:
-                self._answer([work], [ValueError(str(error))], [])
+            except Exception as error:  # noqa: BLE001  # a connector's bug may give anything
+                self._refuse([work], ValueError(str(error)))
         return ready
+
+    def _refuse(self, works: list[Work], error: Exception) -> None:
+        for work in works:
+            work.failed = True
+        self._answer(works, [error] * len(works), [])
 
     def _write(self, works: list[Work], *, again: bool = True) -> None:
         works = self._encode(works)
@@ -281,19 +324,17 @@ class Writer:
         try:
             results, fresh = self._transact(works)
         except Exception as error:  # noqa: BLE001  # whatever it is: who waits must hear it, and the writer must live
-            with contextlib.suppress(sqlite3.Error):
-                self.db.execute("ROLLBACK")
-            self.names.not_stored()
+            self._undo()
             refused = error
             if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
                 if again and is_damage(error) and self._path is not None:
-                    self._repair(self._path)
-                    self._write(works, again=False)
-                    return
-            with contextlib.suppress(sqlite3.Error):
-                self._load()
-            self._answer(works, [refused] * len(works), [])
+                    failure = self._try_repair(self._path)
+                    if failure is None:
+                        self._write(works, again=False)
+                        return
+                    refused = failure
+            self._refuse(works, refused)
         else:
             self.names.stored()
             if fresh:
@@ -312,8 +353,8 @@ class Writer:
             results.append(None)
             if batch is None or work.body is None:
                 continue
-            offset, source_id, samples = self._next, self.names.id(batch.source), len(batch)
-            self._next += 1
+            offset, source_id, samples = self.next, self.names.id(batch.source), len(batch)
+            self.next += 1
             rows.append((offset, source_id, batch.received, samples, work.body.seal(offset, source_id)))
             fresh.append((Entry(offset, batch, batch.source, samples, batch.received), len(work.body.content)))
             checkpoint, received, lost = sources.get(batch.source, (None, 0, 0))
@@ -369,7 +410,7 @@ class Writer:
 
     def _delete_to(self, offset: int) -> None:
         self.db.execute("DELETE FROM entry WHERE offset <= ?", (offset,))
-        self.db.execute("UPDATE last SET offset = ?", (self._next - 1,))
+        self.db.execute("UPDATE last SET offset = ?", (self.next - 1,))
         self.trimmed = offset
 
     def _carry_over(self) -> None:
@@ -378,8 +419,15 @@ class Writer:
         Here, in the writer, and often: measured, a second thread that copies meanwhile gains nothing, since
         both wait for the same disk, and a small WAL is rewritten in place instead of growing.
         """
-        busy = self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
-        self._wal_written = WAL_BYTES // 2 if busy else 0
+        self._wal_written = WAL_BYTES // 2 if self._checkpoint("RESTART") else 0
+
+    def _checkpoint(self, kind: str) -> bool:
+        """Whether somebody who reads the file was in the way; waits for him a moment only, commits are waiting."""
+        self.db.execute("PRAGMA busy_timeout=50")
+        try:
+            return bool(self.db.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()[0])
+        finally:
+            self.db.execute("PRAGMA busy_timeout=10000")
 
     def _used(self) -> int:
         """Bytes in use. After an outage the free space goes back to the disk."""
@@ -396,11 +444,24 @@ class Writer:
         if used <= self._keep:
             if used <= self._keep - min(self._keep // 20, 64 * 2**20):
                 self.full = False
+        elif self._shorten_dead_letters():
+            self._next_look = 0.0
         elif self._when_full == "oldest" or not self.counts.readers:
             self._drop_oldest(used - self._keep + self._keep // 20)
         elif not self.full:
             self.full = True
             logger.warning("the journal is full: sources are held back until readers catch up", keep=self._keep)
+
+    def _shorten_dead_letters(self) -> bool:
+        """Take the oldest dead letters out when all together are too long; False when they are not."""
+        share = self._keep // DEAD_SHARE
+        if self.db.execute("SELECT coalesce(sum(length(body)), 0) FROM dead_letter").fetchone()[0] <= share:
+            return False
+        sizes = "SELECT id, sum(length(body)) OVER (ORDER BY id DESC) AS size FROM dead_letter"
+        gone = f"DELETE FROM dead_letter WHERE id IN (SELECT id FROM ({sizes}) WHERE size > ?)"  # noqa: S608  # fixed
+        count = self.db.execute(gone, (share,)).rowcount
+        logger.warning("the journal is over `keep`: the oldest dead letters are gone", dead_letters=count)
+        return True
 
     def _drop_oldest(self, size: int) -> None:
         """Drop the oldest entries until ``size`` bytes are free, say so in the ledger and in a gap marker."""
@@ -420,13 +481,17 @@ class Writer:
             self.counts.commit(self.db, reader, until, tallies, None)
         self._delete_to(until)
         self.db.execute("COMMIT")
+        if 0 < freed < size:
+            self._next_look = 0.0  # small entries: go on at once
         if dropped:
             self._mark_gap(dropped)
 
     def _mark_gap(self, dropped: dict[str, list[Tally]]) -> None:
         times = [tally.received for tallies in dropped.values() for tally in tallies]
         lost = {reader: sum(tally.samples for tally in tallies) for reader, tallies in dropped.items()}
-        logger.warning("the journal dropped its oldest entries", reason=OVER_KEEP, samples=lost)
+        if time.monotonic() - self._dropped_at >= DROP_AGAIN:
+            logger.warning("the journal drops its oldest entries; the ledger counts them", reason=OVER_KEEP)
+        self._dropped_at = time.monotonic()
         text = json.dumps({"from": min(times), "to": max(times), "dropped": lost, "reason": OVER_KEEP})
         now = self._clock()
         marker = Batch("$journal", now, ("$journal/gap",), (now,), (text,), (Quality.UNCERTAIN,))

@@ -56,8 +56,6 @@ class Pipeline:
         self._journal = journal = await SqliteJournal.open(
             plant.journal.path, plant.journal.keep, plant.journal.when_full, clock
         )
-        if journal.salvaged:
-            logger.error(journal.salvaged)
         try:
             await self.commands.__aenter__()
         except BaseException:
