@@ -21,6 +21,7 @@ from shopfloor.protocols.sparkplug.model import (
     PropertySet,
     Template,
 )
+from shopfloor.protocols.sparkplug.payload import Columns, decode_columns, encode
 from shopfloor.protocols.sparkplug.reading import reading, suited, type_name
 from shopfloor.protocols.sparkplug.rebirth import NodeKey, Rebirths
 from shopfloor.samples import Quality, Value
@@ -344,6 +345,72 @@ def test_births_with_100_000_metrics_are_taken() -> None:
     step = floor.says("NBIRTH", bd(0), *(metric(f"m{i}", i, i) for i in range(100_000)))
     assert len(step.tags) == 100_000
     assert floor.says("NDATA", alias(99_999, 7)).tags == ["g/e1/m99999"]
+
+
+def columns_of(*metrics: Metric, seq: int = 1, types: Any = None) -> Columns:
+    body = encode(Payload(timestamp=START // MS, seq=seq, metrics=metrics), datatypes=False)
+    found = decode_columns(body, types)
+    assert found is not None
+    return found
+
+
+def test_columns_give_what_the_message_gives() -> None:
+    """By alias and by name, with the birth's types; both ways leave the host in the same state."""
+    moment = {"timestamp": START // MS - 5}
+    messages = [
+        [metric(None, 21.5, 1, **moment), metric(None, -5, 2, **moment)],
+        [metric("Temp", 22.5, **moment), metric("Small", -6, **moment)],
+    ]
+    ways: list[list[Any]] = []
+    for fast in (True, False):
+        floor = Floor()
+        floor.says("NBIRTH", bd(0), metric("Temp", 20.5, 1), metric("Small", 1, 2))
+        found: list[Any] = []
+        for seq, metrics in enumerate(messages, 1):
+            if fast:
+                columns = columns_of(*metrics, seq=seq, types=floor.host.types("g", "e1", None))
+                step = floor.host.received_columns("g", "e1", None, columns, floor.now)
+            else:
+                step = floor.says("NDATA", *metrics, seq=seq)
+            assert step is not None
+            found.append((rows(step), step.times))
+        found.append(floor.says("NDEATH", bd(0)).times)
+        ways.append(found)
+    assert ways[0] == ways[1]
+    assert [value for _, value, _ in ways[0][0][0]] == [21.5, -5]
+
+
+def test_columns_that_are_not_the_usual_case_are_left_to_the_message() -> None:
+    """Another turn, an unknown alias, history, an awaited tag, a doubtful time: nothing is done."""
+    floor = Floor(clock_skew_limit=3600 * SECOND)
+    now = START // MS
+    usual = columns_of(metric("Temp", 1.0, timestamp=now), types={"Temp": DataType.DOUBLE})
+    assert floor.host.types("g", "e1", None) is None
+    assert floor.host.received_columns("g", "e1", None, usual, floor.now) is None
+    floor.born()
+    for name, odd in {
+        "turn": columns_of(metric("Temp", 1.0, timestamp=now), seq=7, types={"Temp": DataType.DOUBLE}),
+        "unknown": columns_of(metric("What", 1.0, timestamp=now), types={"What": DataType.DOUBLE}),
+        "history": columns_of(metric("Temp", 1.0, timestamp=now, is_historical=True), types={"Temp": DataType.DOUBLE}),
+        "time": columns_of(metric("Temp", 1.0, timestamp=now - 86_400_000), types={"Temp": DataType.DOUBLE}),
+    }.items():
+        assert floor.host.received_columns("g", "e1", None, odd, floor.now) is None, name
+        assert floor.host.received_columns("g", "e1", "cnc", odd, floor.now) is None, name
+    floor.host.watched.add("g/e1/Temp")
+    assert floor.host.received_columns("g", "e1", None, usual, floor.now) is None
+    floor.host.watched.clear()
+    assert floor.host.received_columns("g", "e1", None, usual, floor.now) is not None
+
+
+def test_columns_close_a_gap_too() -> None:
+    floor = Floor()
+    floor.born()
+    floor.says("NDATA", alias(1, 2.0), seq=2)
+    columns = columns_of(metric("Temp", 1.0, timestamp=START // MS), types=floor.host.types("g", "e1", None))
+    step = floor.host.received_columns("g", "e1", None, columns, floor.now)
+    assert step is not None
+    assert step.values == [1.0, 2.0]
+    assert floor.says("NDATA", alias(1, 3.0), seq=3).values == [3.0]
 
 
 # ---- death ------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from string import Formatter
 from types import TracebackType
@@ -22,7 +23,7 @@ from shopfloor.protocols.mqtt import Message, Will, file_problems, reason_text
 from shopfloor.protocols.mqtt_session import Arrival as Packet, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.host import Arrival, Host, HostSettings, Moment, NotThere, Publication, Step, Verb
 from shopfloor.protocols.sparkplug.model import Payload
-from shopfloor.protocols.sparkplug.payload import Malformed, decode, encode
+from shopfloor.protocols.sparkplug.payload import Malformed, decode, decode_columns, encode
 from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, NotSparkplug, StateTopic, id_problem, parse
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
@@ -38,6 +39,7 @@ _FAREWELL: Final = 2.0
 _COMPLAINTS: Final = 1000
 """Topics of which it is remembered that they were complained about."""
 _QUIET: Final = frozenset({"birth", "death", "rebirth"})
+_DATA: Final = frozenset({MessageType.NDATA, MessageType.DDATA})
 _COMMANDS: Final = frozenset({MessageType.NCMD, MessageType.DCMD})
 
 
@@ -335,17 +337,28 @@ class SparkplugSource(Source):
                 return self._host.state(line.server, topic.host, packet.payload)
             if topic.type in _COMMANDS:
                 return None
-            if packet.retained:
-                self._complain(packet.topic, "retained, which Sparkplug forbids; it may be old and is not taken")
-                return None
-            payload = decode(packet.payload)
+            if not packet.retained:
+                return self._message(line, topic, packet.payload)
+            self._complain(packet.topic, "retained, which Sparkplug forbids; it may be old and is not taken")
         except NotSparkplug as error:
             self._complain(packet.topic, str(error))
-            return None
         except Malformed as error:
             self._complain(packet.topic, f"no payload of Sparkplug: {error}")
+        return None
+
+    def _message(self, line: _Line, topic: EdgeTopic, body: bytes) -> Step:
+        """What a message of a node means; raises Malformed."""
+        if topic.type in _DATA and (step := self._usual(topic, body)) is not None:
+            return step
+        return self._host.received(line.server, _arrival(topic, decode(body)), self._now())
+
+    def _usual(self, topic: EdgeTopic, body: bytes) -> Step | None:
+        """What a data message means when it is as data messages are: in order, plain values; else None."""
+        types = self._host.types(topic.group, topic.node, topic.device)
+        columns = None if types is None else decode_columns(body, types)
+        if columns is None:
             return None
-        return self._host.received(line.server, _arrival(topic, payload), self._now())
+        return self._host.received_columns(topic.group, topic.node, topic.device, columns, self._now())
 
     def _complain(self, topic: str, text: str) -> None:
         """Say it once for each topic."""
@@ -379,7 +392,7 @@ class SparkplugSource(Source):
         if not tags:
             return None
         lost, self._lost = self._lost, 0
-        return Batch(self._config.name, self._clock(), tags, times, values, qualities, lost_before=lost)
+        return Batch(self._config.name, self._clock(), tags, times, _column(values), qualities, lost_before=lost)
 
     async def _publish(self, line: _Line, publications: Iterable[Publication]) -> None:
         """Publish in order. Raises Misconfigured when the broker forbids one, Unavailable."""
@@ -459,6 +472,17 @@ class _Coming:
 
 def _arrival(topic: EdgeTopic, payload: Payload) -> Arrival:
     return Arrival(cast("Verb", topic.type.value), topic.group, topic.node, topic.device, payload)
+
+
+def _column(values: list[Value]) -> Sequence[Value]:
+    """The values as an array where all are floats or all int64, as a batch holds them."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return cast("Sequence[Value]", array("d", cast("list[float]", values)))
+    if kinds == {int}:
+        with suppress(OverflowError):  # beyond int64
+            return cast("Sequence[Value]", array("q", cast("list[int]", values)))
+    return values
 
 
 def _body(publication: Publication) -> bytes:

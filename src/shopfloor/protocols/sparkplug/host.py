@@ -21,14 +21,14 @@ What it keeps to:
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Template
-from shopfloor.protocols.sparkplug.payload import typed
+from shopfloor.protocols.sparkplug.payload import Columns, typed
 from shopfloor.protocols.sparkplug.reading import quality, reading, suited, type_name
 from shopfloor.protocols.sparkplug.rebirth import SEQUENCE, NodeKey, Rebirths
 from shopfloor.samples import Quality, Sample, TagInfo, Value
@@ -159,12 +159,16 @@ class _Known:
 class _Owner:
     """A node itself or one of its devices: what its birth told, and whether it is there."""
 
-    __slots__ = ("aliases", "device", "names", "newest", "online", "overdue")
+    __slots__ = ("aliases", "device", "names", "newest", "online", "overdue", "tags", "types")
 
     def __init__(self, device: str | None) -> None:
         self.device = device
         self.names: dict[str, _Known] = {}
         self.aliases: dict[int, _Known] = {}
+        self.tags: dict[int | str, str] = {}
+        """By alias and by name."""
+        self.types: dict[int | str, DataType] = {}
+        """By alias and by name."""
         self.newest = 0
         """The newest live time that was given."""
         self.online = False
@@ -308,6 +312,49 @@ class Host:
             self._in_order(node, arrival, now, step)
         return step
 
+    def types(self, group: str, node: str, device: str | None) -> Mapping[int | str, DataType] | None:
+        """The types that a birth gave, by alias and by name; None where nothing was born."""
+        found = self._nodes.get(NodeKey(group, node))
+        owner = None if found is None else self._owner(found, device)
+        return None if owner is None or not owner.online else owner.types
+
+    def received_columns(self, group: str, node: str, device: str | None, columns: Columns, now: Moment) -> Step | None:
+        """An NDATA or DDATA as columns: the usual case, many times as fast as ``received``.
+
+        None, and nothing done, where it is not the usual case: it is not this message's turn, a metric was not
+        announced, is historical or awaited, or its time is doubtful. Then ``received`` takes the message.
+        """
+        found = self._nodes.get(NodeKey(group, node))
+        owner = None if found is None else self._owner(found, device)
+        if found is None or owner is None or not (found.own.online and owner.online) or columns.seq != found.due:
+            return None
+        if not columns.timestamps or any(columns.historical) or not self._plausible(columns.timestamps, now):
+            return None
+        step = Step()
+        try:
+            step.tags = [owner.tags[key] for key in columns.names or columns.aliases]
+        except KeyError:
+            return None
+        if len(step.tags) != len(columns.values) or not self.watched.isdisjoint(step.tags):
+            return None
+        step.times = [ms * _MS for ms in columns.timestamps]
+        step.values = cast("list[Value]", columns.values)
+        step.qualities = [Quality.GOOD] * len(step.tags)
+        owner.newest = max(owner.newest, *step.times)
+        found.due = (found.due + 1) % _COUNT
+        self._take_early(found, now, step)
+        return step
+
+    @staticmethod
+    def _owner(node: _Node, device: str | None) -> _Owner | None:
+        return node.own if device is None else node.devices.get(device)
+
+    def _plausible(self, timestamps: Sequence[int], now: Moment) -> bool:
+        """Whether all these times, ms, are taken as they are."""
+        limit = self._settings.clock_skew_limit
+        first, last = min(timestamps) * _MS, max(timestamps) * _MS
+        return last <= _LAST_MS * _MS and (limit is None or (now.utc - limit <= first and last <= now.utc + limit))
+
     def tick(self, now: Moment) -> Step:
         """Time passed: gaps that stayed open, devices that were not born again, rebirths that are due."""
         step = Step()
@@ -450,6 +497,9 @@ class Host:
                 if owner.online:
                     step.add(known.tag, max(now.utc, owner.newest + 1), None, Quality.NOT_CONNECTED)
                 self._tags.pop(known.tag, None)
+        every: list[tuple[int | str, _Known]] = [*owner.names.items(), *owner.aliases.items()]
+        owner.tags = {key: known.tag for key, known in every if known.tag is not None}
+        owner.types = {key: known.type for key, known in every if known.type is not None}
         owner.online = True
         owner.overdue = None
         self._values(node, owner, payload, now, step)
