@@ -550,7 +550,8 @@ def _metadata(message: Any) -> MetaData:
 
 def _expect(field: str, expected: str, data_type: DataType) -> None:
     if field != expected:
-        raise ValueError(f"{data_type.name} in {field}; it belongs in {expected}")
+        hint = " (legacy_uint32_in_long reads it)" if data_type in _LEGACY and field == "long_value" else ""
+        raise ValueError(f"{data_type.name} in {field}; it belongs in {expected}{hint}")
 
 
 # --- columns
