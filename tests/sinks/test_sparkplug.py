@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from shopfloor.journal import balances
+from shopfloor.pipeline import Pipeline, runner
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import decode, encode
 from shopfloor.protocols.sparkplug.rules import Message, Validator
@@ -22,6 +24,7 @@ from shopfloor.testing.contracts import SinkContract, SinkRig, until
 from shopfloor.testing.contracts.values import EVERY_VALUE, same_samples
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto, require_program
+from tests.pipeline.hands import Bench
 from tests.sinks.test_mqtt import Heard, Listener
 
 MS = 10**6
@@ -472,6 +475,45 @@ async def test_history_that_nothing_follows_ends_with_births_that_tell_the_newes
             host = Host(listener.heard)
         assert host.historical == [True] * 10
         assert [birth.metrics[0].value for birth in host.births if len(birth.metrics) == 1] == [None, 9]
+
+
+async def test_in_a_whole_plant_a_broken_line_loses_nothing_and_a_device_follows_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journal, pipeline and sink together: what is not confirmed waits; the ledger balances."""
+    monkeypatch.setattr(runner, "LONGEST_DELAY", 0.5)
+    bench = Bench(tmp_path)
+    async with (
+        Mosquitto(tmp_path) as broker,
+        Listener.at(broker.port, ORDINARY) as listener,
+        FaultProxy("127.0.0.1", broker.port) as proxy,
+        bench.running(sinks=[config(proxy.port, tmp_path)]) as pipeline,
+    ):
+
+        def heard(*values: int) -> bool:
+            return set(values) <= {sample.value for sample in Host(listener.heard).samples}
+
+        bench.machine.give(*range(20))
+        await until(lambda: heard(*range(20)), "the first values")
+        for begin in (20, 40):
+            proxy.reset()
+            bench.machine.give(*range(begin, begin + 20))
+            await until(lambda: broken(pipeline), "the loss was noticed")
+            proxy.heal()
+            await until(lambda: heard(*range(begin + 20)), "all values after the return")  # noqa: B023  # awaited here
+        await until(lambda: Host(listener.heard).kinds[-1] == "DBIRTH/press-1", "history was closed by births")
+        bench.machine.away = Unavailable("the cable is out")
+        bench.machine.queue.put_nowait(bench.machine.away)
+        await until(lambda: Host(listener.heard).kinds[-1] == "DDEATH/press-1", "the device died with its source")
+        bench.machine.away = None
+        await until(lambda: Host(listener.heard).kinds[-1] == "DBIRTH/press-1", "the device was born with its source")
+        assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
+        values = [sample.value for sample in Host(listener.heard).samples]
+        assert sorted(set(values), key=values.index) == list(range(60)), "in order, whatever came twice"
+
+
+def broken(pipeline: Pipeline) -> bool:
+    return next(c.state for c in pipeline.components() if c.kind == "sink") != "running"
 
 
 # ---- bad input ---------------------------------------------------------------------------------------
