@@ -18,13 +18,16 @@ PAGE: Final = ROOT / "docs" / "sparkplug.md"
 DATA: Final = ROOT / "tests" / "protocols"
 ASSERTIONS: Final = DATA / "sparkplug-assertions.tsv"
 REASONS: Final = DATA / "sparkplug-reasons.tsv"
+UNMET: Final = DATA / "sparkplug-unmet.tsv"
 FAULTS: Final = DATA / "sparkplug-peers.tsv"
 MARKS: Final = ("pytest.mark.sparkplug", "mark.sparkplug")
 GENERATED: Final = "<!-- written by `make docs`; change the marks of the tests or the tables beside them instead -->"
+STATES: Final = ("tested", "not met", "does not apply", "not yet")
 INTRODUCTION: Final = """\
 What Sparkplug 3.0 (ISO/IEC 20237) demands, clause by clause, and what shows that Shopfloor does it.
 The identifiers are the specification's own, the sentences are ours. *Tested* means that a test which can
-fail names the clause; *not yet* means that nothing shows it, whatever the code does.
+fail names the clause; *not yet* means that nothing shows it, whatever the code does; *not met* says where
+Shopfloor is known to do otherwise, even where tests show that it mostly does.
 **L** marks what `shopfloor sparkplug listen` finds in the traffic of others: it names the clause that a
 message breaks."""
 CHAPTERS: Final = {
@@ -67,8 +70,8 @@ def assertions(file: Path = ASSERTIONS) -> dict[str, Assertion]:
     }
 
 
-def reasons(file: Path = REASONS) -> dict[str, str]:
-    """Why a demand does not apply to Shopfloor or cannot be shown by a test, by id."""
+def reasons(file: Path) -> dict[str, str]:
+    """Why a demand does not apply to Shopfloor (``REASONS``) or is known to be broken by it (``UNMET``), by id."""
     return {row["id"]: row["reason"] for row in _table(file)}
 
 
@@ -126,67 +129,75 @@ def _ids(file: Path, mark: ast.AST) -> Iterator[str]:
                 raise ValueError(f"{file}:{_line(mark)}: a mark names its assertions as plain texts")
 
 
-def problems(known: Mapping[str, Assertion], why: Mapping[str, str], shown: Sequence[Showing]) -> Iterator[str]:
-    """What is wrong with the marks and the reasons. A test counts for more than a reason."""
-    for one in shown:
-        yield from (f"{one.file}:{one.line}: {name} is no assertion" for name in one.ids if name not in known)
-    yield from (f"{REASONS}: {name} is no assertion" for name in why if name not in known)
+class Evidence(NamedTuple):
+    """What is known of the demands, each by its id."""
+
+    tests: Mapping[str, Sequence[Showing]]
+    unmet: Mapping[str, str]
+    foreign: Mapping[str, str]
+    """Those that do not apply."""
+
+    def state(self, name: str) -> str:
+        """One of ``STATES``. What is known to be broken counts for more than a test, a test for more than a reason."""
+        if name in self.unmet:
+            return "not met"
+        if name in self.tests:
+            return "tested"
+        return "does not apply" if name in self.foreign else "not yet"
+
+
+def evidence() -> Evidence:
+    """What marks and tables say."""
+    tests: dict[str, list[Showing]] = defaultdict(list)
+    for one in showings():
+        for name in dict.fromkeys(one.ids):
+            tests[name].append(one)
+    return Evidence(dict(tests), reasons(UNMET), reasons(REASONS))
+
+
+def problems(known: Mapping[str, Assertion], said: Evidence) -> Iterator[str]:
+    """What names no assertion that there is."""
+    for name, shown in said.tests.items():
+        yield from (f"{one.file}:{one.line}: {name} is no assertion" for one in shown if name not in known)
+    yield from (f"{UNMET}: {name} is no assertion" for name in said.unmet if name not in known)
+    yield from (f"{REASONS}: {name} is no assertion" for name in said.foreign if name not in known)
     yield from (f"rules.py: {name} is no assertion" for name in sorted(rules.ASSERTIONS) if name not in known)
 
 
 def page() -> str:
     """The page's text. Raises ValueError when marks, reasons and assertions do not fit together."""
-    known, why, shown = assertions(), reasons(), list(showings())
-    wrong = list(problems(known, why, shown))
+    known, said = assertions(), evidence()
+    wrong = list(problems(known, said))
     if wrong:
         raise ValueError("\n".join(wrong))
-    by_id: dict[str, list[Showing]] = defaultdict(list)
-    for one in shown:
-        for name in dict.fromkeys(one.ids):
-            by_id[name].append(one)
-    parts = ["# Sparkplug B", GENERATED, INTRODUCTION, _summary(known, why, by_id), _peers()]
+    parts = ["# Sparkplug B", GENERATED, INTRODUCTION, _summary(known, said), _peers()]
     for number, title in CHAPTERS.items():
-        rows = [_row(one, why, by_id) for one in known.values() if one.chapter == number]
+        rows = [_row(one, said) for one in known.values() if one.chapter == number]
         head = ("| clause | who | demand | shown by |", "|---|---|---|---|")
         parts.append("\n".join([f"## Chapter {number}: {title}", "", *head, *rows]))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _state(name: str, why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
-    if by_id.get(name):
-        return "tested"
-    return "does not apply" if name in why else "not yet"
-
-
-def _summary(known: Mapping[str, Assertion], why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
-    states = ("tested", "does not apply", "not yet")
-    counts = Counter((one.applies_to, _state(one.id, why, by_id)) for one in known.values())
+def _summary(known: Mapping[str, Assertion], said: Evidence) -> str:
+    counts = Counter((one.applies_to, said.state(one.id)) for one in known.values())
     found = Counter(known[name].applies_to for name in rules.ASSERTIONS)
-    who = list(dict.fromkeys(one.applies_to for one in known.values()))
-    rows = [
-        f"| {one} | {' | '.join(str(counts[one, state]) for state in states)} | {found[one]} |"
-        for one in sorted(who)
-    ]  # fmt: skip
-    totals = [sum(counts[one, state] for one in who) for state in states]
-    return "\n".join(
-        [
-            "| who | tested | does not apply | not yet | L |",
-            "|---|---|---|---|---|",
-            *rows,
-            f"| **all {len(known)}** | {' | '.join(map(str, totals))} | {found.total()} |",
-        ]
-    )
+    who = sorted({one.applies_to for one in known.values()})
+    lines = [(one, *(counts[one, state] for state in STATES), found[one]) for one in who]
+    totals = (sum(counts[one, state] for one in who) for state in STATES)
+    lines.append((f"**all {len(known)}**", *totals, found.total()))
+    rows = [f"| {' | '.join(map(str, line))} |" for line in lines]
+    return "\n".join([f"| who | {' | '.join(STATES)} | L |", "|---|---|---|---|---|---|", *rows])
 
 
-def _row(one: Assertion, why: Mapping[str, str], by_id: Mapping[str, Sequence[Showing]]) -> str:
+def _row(one: Assertion, said: Evidence) -> str:
     clause = f"`{one.id.removeprefix('tck-id-')}`{' **L**' if one.id in rules.ASSERTIONS else ''}"
     who = one.applies_to if one.level == "MUST" else f"{one.applies_to} ({one.level})"
-    if by_id.get(one.id):
-        shown = ", ".join(f"[{each.test}](../{each.file.relative_to(ROOT).as_posix()})" for each in by_id[one.id])
-    elif one.id in why:
-        shown = f"does not apply: {why[one.id]}"
-    else:
-        shown = "not yet"
+    shown = said.state(one.id)
+    if shown == "tested":
+        tests = said.tests[one.id]
+        shown = ", ".join(f"[{each.test}](../{each.file.relative_to(ROOT).as_posix()})" for each in tests)
+    elif one.id in said.unmet or one.id in said.foreign:
+        shown = f"{shown}: {said.unmet.get(one.id) or said.foreign[one.id]}"
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in (clause, who, one.sentence, shown)) + " |"
 
 

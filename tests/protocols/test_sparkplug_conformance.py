@@ -1,9 +1,10 @@
 """What Shopfloor's own edge node and host say to a broker, packet by packet, judged by the validator."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from shopfloor.protocols.sparkplug.payload import decode, encode
 from shopfloor.protocols.sparkplug.rules import Message, Validator
 from shopfloor.samples import Batch, Sample, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
+from shopfloor.sources.sparkplug import SparkplugHostConfig
 from shopfloor.testing.contracts import until
 from shopfloor.testing.programs import Mosquitto
 
@@ -199,10 +201,11 @@ def live(tag: str, *values: Value) -> Batch:
     return Batch.of("plc", at, [Sample(tag, at + place * 10**6, value) for place, value in enumerate(values)])
 
 
-def judged(messages: Sequence[Message]) -> list[str]:
-    """What these messages break, being all that there are; with advice."""
+def judged(messages: Sequence[Message], *, advice: bool = True) -> list[str]:
+    """What these messages break, being all that there are."""
     validator = Validator(complete=True)
-    return [f"{one.topic}: {each.text}" for one in messages for each in validator.check(one)]
+    found = [(one.topic, each) for one in messages for each in validator.check(one)]
+    return [f"{topic}: {each.text}" for topic, each in found if advice or not each.advice]
 
 
 async def a_day_of_a_node(broker: Mosquitto, line: Line, folder: Path, **options: object) -> None:
@@ -286,3 +289,69 @@ async def test_a_clean_end_leaves_the_death_behind_as_the_version_wants_it(versi
         await until(lambda: isinstance(line.packets[-1], Disconnect), "it said DISCONNECT")
         assert line.packets[-1] == Disconnect(0x04 if version == "5" else 0)
         assert version == "5" or line.verbs()[-1] == "NDEATH"
+
+
+def host(line: Line, **options: object) -> SparkplugHostConfig:
+    fields: dict[str, object] = {
+        "name": "floor", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{line.port}", "host_id": "mes",
+        "timeout": "2 s", "rebirth_spread": "0 s",
+    }  # fmt: skip
+    return SparkplugHostConfig.model_validate({**fields, **options})
+
+
+@pytest.mark.sparkplug(
+    "tck-id-message-flow-phid-sparkplug-clean-session-311", "tck-id-message-flow-phid-sparkplug-clean-session-50",
+    "tck-id-host-topic-phid-birth-message", "tck-id-host-topic-phid-birth-sub-required",
+    "tck-id-message-flow-phid-sparkplug-subscription", "tck-id-payloads-state-subscribe",
+    "tck-id-payloads-state-birth", "tck-id-message-flow-phid-sparkplug-state-publish-payload",
+    "tck-id-operational-behavior-host-application-connect-will-qos",
+    "tck-id-operational-behavior-host-application-connect-will-retained",
+)  # fmt: skip
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_our_host_connects_subscribes_says_online_and_then_all_else(version: str, tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as broker, line_to(broker) as line:
+        async with host(line, version=version).build():
+            await until(lambda: len(line.publications) > 0, "the STATE birth")
+        await until(lambda: isinstance(line.packets[-1], Disconnect), "it said DISCONNECT")
+        connect, *others = line.packets
+        assert isinstance(connect, Connect)
+        assert (connect.clean, connect.expiry) == (True, 0)
+        assert connect.will is not None
+        assert connect.will[0::2] == ("spBv1.0/STATE/mes", 1)
+        assert connect.will.retain
+        first = others.index(line.publications[0])
+        topics = {topic for one in others[:first] if isinstance(one, Subscribe) for topic in one.topics}
+        assert "spBv1.0/STATE/mes" in topics
+        assert any(topic.startswith("spBv1.0/+") for topic in topics)
+        birth, death = line.publications
+        assert json.loads(birth.payload) == json.loads(connect.will.payload) | {"online": True}
+        assert (birth.topic, birth.qos, birth.retain) == ("spBv1.0/STATE/mes", 1, True)
+        assert judged([birth, death, birth._replace(payload=connect.will.payload)]) == []
+
+
+@pytest.mark.sparkplug(
+    "tck-id-operational-behavior-edge-node-birth-sequence-wait",
+    "tck-id-message-flow-edge-node-birth-publish-phid-wait",
+    "tck-id-topics-ncmd-mqtt", "tck-id-topics-ncmd-timestamp", "tck-id-payloads-ncmd-seq",
+    "tck-id-operational-behavior-data-commands-ncmd-rebirth-value",
+)  # fmt: skip
+async def test_our_edge_node_and_our_host_together_break_nothing(tmp_path: Path) -> None:
+    """The node waits for the host; a second host comes later, asks for the births that it missed and gets them."""
+    async with Mosquitto(tmp_path) as broker, line_to(broker) as line:
+        async with (
+            host(line).build(),
+            edge(line, tmp_path, primary_host="mes").build() as sink,
+            host(line, name="second", host_id="archive").build() as late,
+        ):
+            births = line.verbs().count("NBIRTH")
+            await sink.write(1, live("press/PV", 1.5))
+            async with aclosing(late.batches()) as batches:
+                reading = asyncio.ensure_future(anext(batches))
+                await until(lambda: line.verbs().count("NBIRTH") > births, "the late host got its births")
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
+        assert json.loads(line.publications[0].payload)["online"] is True
+        assert line.verbs().index("NBIRTH") > 0
+        assert "NCMD" in line.verbs()
+        assert judged(line.publications, advice=False) == []  # the request repeats its datatype
