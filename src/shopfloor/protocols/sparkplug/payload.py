@@ -49,6 +49,8 @@ LARGEST_PAYLOAD: Final = 16 * 2**20
 """Bytes of a payload that is still read."""
 MOST_METRICS: Final = 1_000_000
 """Metrics of a payload, members of a template, rows or cells of a table, properties: more are not read."""
+LONGEST_REASON: Final = 300
+"""Characters that a fault says of a metric, however long what it quotes."""
 DEEPEST: Final = 16
 """Templates in templates, property sets in property sets: deeper ones are not read."""
 
@@ -322,7 +324,7 @@ def decode(data: bytes, types: Types | None = None, *, legacy_uint32_in_long: bo
         try:
             found.append(reader.metric(_message(wire.LazyMetric, message)))
         except ValueError as error:
-            faults.append(Fault(index, _label(message), str(error)))
+            faults.append(Fault(index, _label(message), str(error)[:LONGEST_REASON]))
     return Payload(
         timestamp=_given(head, "timestamp"),
         metrics=tuple(found),
