@@ -97,11 +97,11 @@ def test_messages_of_devices_name_one_and_others_do_not(kind: MessageType) -> No
         ("spBv1.0/STATE/h/x", "'h' where a message type is: NBIRTH, NDEATH, NDATA, NCMD, DBIRTH"),
         ("spBv1.0/g/nbirth/n", "'nbirth' where a message type is"),
         ("spBv1.0/g/STATE/n", "STATE is the message of a host"),
-        ("spBv1.0//NBIRTH/n", "'' cannot be the id of a group: it is empty"),
-        ("spBv1.0/g/NBIRTH/", "'' cannot be the id of a edge node"),
-        ("spBv1.0/g/DDATA/n/", "'' cannot be the id of a device"),
-        ("spBv1.0/STATE/", "'' cannot be the id of a host"),
-        ("spBv1.0/+/NBIRTH/n", "'+' cannot be the id of a group: it has '+', which MQTT topics reserve"),
+        ("spBv1.0//NBIRTH/n", "'' cannot be the group id: it is empty"),
+        ("spBv1.0/g/NBIRTH/", "'' cannot be the edge node id"),
+        ("spBv1.0/g/DDATA/n/", "'' cannot be the device id"),
+        ("spBv1.0/STATE/", "'' cannot be the host id"),
+        ("spBv1.0/+/NBIRTH/n", "'+' cannot be the group id: it has '+', which MQTT topics reserve"),
     ],
 )
 def test_what_is_no_topic_of_sparkplug_is_refused_with_the_reason(text: str, reason: str) -> None:
@@ -133,7 +133,7 @@ def test_an_id_that_no_topic_can_have_is_refused_with_what_to_do(text: str, reas
     problem = id_problem(text)
     assert problem is not None
     assert reason in problem
-    with pytest.raises(NotSparkplug, match="cannot be the id of"):
+    with pytest.raises(NotSparkplug, match="cannot be the group id"):
         check_id(text, "group")
     with pytest.raises(NotSparkplug):
         EdgeTopic(text, MessageType.NBIRTH, "n")

@@ -66,7 +66,7 @@ def check_id(text: str, what: str) -> str:
     """``text``, the id of ``what`` ("group", "edge node", "device", "host"); raises NotSparkplug."""
     problem = id_problem(text)
     if problem is not None:
-        raise NotSparkplug(f"{text!r} cannot be the id of a {what}: {problem}")
+        raise NotSparkplug(f"{text!r} cannot be the {what} id: {problem}")
     return text
 
 
