@@ -545,6 +545,26 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         await config(1, tmp_path).build().__aenter__()
 
 
+async def test_a_birth_of_very_many_metrics_is_one_message(tmp_path: Path) -> None:
+    async with (
+        Mosquitto(tmp_path) as broker,
+        Listener.at(broker.port, ORDINARY) as listener,
+        config(broker.port, tmp_path, timeout="20 s").build() as sink,
+    ):
+        await sink.write(1, Batch.of("plc", now(), [Sample(f"a/{i}", now(), float(i)) for i in range(10_000)]))
+        await until(lambda: len(Host(listener.heard).samples) == 10_000, "every value arrived", 20)
+        assert [len(birth.metrics) for birth in Host(listener.heard).births] == [2, 10_000]
+
+
+async def test_a_birth_larger_than_the_broker_takes_is_said_with_what_to_do(tmp_path: Path) -> None:
+    async with (
+        Mosquitto(tmp_path, options=["max_packet_size 20000"]) as broker,
+        config(broker.port, tmp_path).build() as sink,
+    ):
+        with pytest.raises(Misconfigured, match="allow larger ones there, or send fewer"):
+            await sink.write(1, Batch.of("plc", now(), [Sample(f"a/{i}", now(), i) for i in range(2000)]))
+
+
 async def test_a_value_larger_than_the_broker_takes_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path, options=["max_packet_size 20000"]) as broker,

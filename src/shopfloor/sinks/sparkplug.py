@@ -38,6 +38,9 @@ _FAREWELL: Final = 2.0
 _OVERHEAD: Final = 4096
 """Bytes of a message that are at most not its largest value: topic, name, times, properties."""
 
+_MANY: Final = 5000
+"""Metrics of a message that is encoded beside the event loop."""
+
 
 def _id(text: str) -> str:
     problem = id_problem(text)
@@ -326,7 +329,7 @@ class SparkplugSink(Sink):
     async def _publish(self, session: Session, publications: Iterable[Publication]) -> None:
         messages: list[Message] = []
         for publication in publications:
-            payload = encode(publication.payload, datatypes=publication.is_birth)
+            payload = await _encoded(publication)
             message = Message(publication.topic.encode(), payload, retain=False)
             if packet_size(message) > session.maximum_packet_size:
                 raise Misconfigured(
@@ -372,3 +375,10 @@ class SparkplugSink(Sink):
 
     def _now(self) -> int:
         return self._clock() // _MILLISECOND
+
+
+async def _encoded(publication: Publication) -> bytes:
+    """The payload's bytes; a birth may have a hundred thousand metrics, which others need not wait for."""
+    if len(publication.payload.metrics) > _MANY:
+        return await asyncio.to_thread(encode, publication.payload, datatypes=publication.is_birth)
+    return encode(publication.payload, datatypes=publication.is_birth)
