@@ -61,7 +61,15 @@ class Pipeline:
         except BaseException:
             await journal.close()
             raise
-        recover = self.commands.recover
+        try:
+            await self._start(journal)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _start(self, journal: SqliteJournal) -> None:
+        plant, clock, recover = self.plant, self._clock, self.commands.recover
         self._sources = [SourceRunner(c, journal, self.live, clock, recover) for c in plant.sources]
         self._processors = [ProcessorRunner(c, journal, self.live, clock) for c in plant.processors]
         self._sinks = [SinkRunner(c, journal, clock) for c in plant.sinks]
@@ -77,7 +85,6 @@ class Pipeline:
             runner.start()
         if plant.processors:
             self._ticking = asyncio.create_task(self._tick(), name="clock tick")
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

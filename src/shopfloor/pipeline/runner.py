@@ -50,6 +50,9 @@ class Runner(ABC):
         self._work_task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._paused = False
+        self._stopping = False
+        self._said = ""
+        """The bug that was logged last, until it has run well for a while."""
 
     @abstractmethod
     async def work(self) -> None:
@@ -67,6 +70,7 @@ class Runner(ABC):
         """Cancel and wait at most ``seconds``; False when it hangs."""
         if self._task is None:
             return True
+        self._stopping = True
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=seconds)
         if self._task.done():
@@ -82,7 +86,8 @@ class Runner(ABC):
         """Leave until ``resume``."""
         self._paused = True
         await self._interrupt()
-        self._enter("paused")
+        if self._paused:  # not resumed meanwhile
+            self._enter("paused")
 
     async def resume(self) -> None:
         """Come back after ``pause``; nothing when it was not paused."""
@@ -142,8 +147,11 @@ class Runner(ABC):
                 continue
             self._running_at = None
             again = await self._attempt()
+            if self._stopping:  # what failed while leaving has swallowed the cancellation
+                return
             if self._running_at is not None and asyncio.get_running_loop().time() - self._running_at > STABLE:
                 delay = FIRST_DELAY
+                self._said = ""
             if again == "now":
                 continue
             if again == "never":
@@ -167,7 +175,10 @@ class Runner(ABC):
             if current is not None and current.cancelling():
                 await self._leave()
                 raise
-            return "now"
+            if self._wake.is_set():
+                return "now"
+            self._trouble("failed", "CancelledError: it was cancelled from inside")
+            return "later"
         except Unavailable as error:
             self._trouble("waiting", str(error))
             return "later"
@@ -175,11 +186,13 @@ class Runner(ABC):
             self._trouble("misconfigured", str(error))
             return "never"
         except Exception as error:
-            if self._state != "failed" or str(error) not in self._error:
+            text = f"{type(error).__name__}: {error}"
+            if text != self._said:
                 logger.exception(
                     f"{self.kind} {self.name} failed; this is a bug, please report it", component=self.name
                 )
-            self._trouble("failed", f"{type(error).__name__}: {error}")
+                self._said = text
+            self._trouble("failed", text)
             return "later"
         finally:
             self._work_task = None

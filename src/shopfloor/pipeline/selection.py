@@ -26,7 +26,7 @@ class Selection:
             tallies.append(Tally(entry.offset, entry.source, "dropped", entry.samples, entry.received, DAMAGED))
             return None
         if self._everything and not entry.source.startswith("$"):
-            return batch
+            return batch if len(batch) else None
         wanted = self._wanted
         for tag in batch.tags:
             if tag not in wanted:

@@ -23,6 +23,8 @@ KEPT: Final = ("*", "$source/*")
 COMMITS_UNDER_WAY: Final = 4
 """Commits of a position that may be on their way to the disk while the sink goes on."""
 MAINTAIN_EVERY: Final = 60.0
+MOST_REFUSALS: Final = 100
+"""Kinds of refusals that are said, each once after a connection; the ledger and the dead letters have all."""
 
 
 class SinkRunner(Runner):
@@ -38,6 +40,7 @@ class SinkRunner(Runner):
         self._journal = journal
         self._reader: Reader | None = None
         self._commits: deque[Awaitable[None]] = deque()
+        self._refusals: set[str] = set()
         self._again_until = 0
         """What is offered up to here to a sink with a position of its own was confirmed once: a replay."""
 
@@ -47,6 +50,8 @@ class SinkRunner(Runner):
 
     async def work(self) -> None:
         """Connect, agree on the position with the sink's own, deliver for ever."""
+        self._commits.clear()
+        self._refusals.clear()
         self._reader = await self._journal.reader(self.name)
         sink = self._build()
         async with sink:
@@ -128,12 +133,16 @@ class SinkRunner(Runner):
     ) -> Batch:
         """Tally and keep what was refused; returns the rest of the batch."""
         refused = set(range(len(batch)) if not rejected.indices else rejected.indices)
-        logger.warning(
-            f"{self.name} refuses samples; they are kept as dead letters",
-            component=self.name,
-            samples=len(refused),
-            reason=rejected.reason,
-        )
+        if not refused <= set(range(len(batch))):
+            raise IndexError(f"it refuses samples at an index outside of the batch: {sorted(refused)}")
+        if rejected.reason not in self._refusals and len(self._refusals) < MOST_REFUSALS:
+            self._refusals.add(rejected.reason)
+            logger.warning(
+                f"{self.name} refuses samples; they are kept as dead letters",
+                component=self.name,
+                samples=len(refused),
+                reason=rejected.reason,
+            )
         dead.append((offset, rejected.reason, batch.select(sorted(refused))))
         at = next(i for i, t in enumerate(tallies) if t.offset == offset and t.outcome == "delivered")
         was = tallies[at]

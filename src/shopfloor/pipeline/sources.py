@@ -61,11 +61,11 @@ class SourceRunner(Runner):
     async def _read(self, source: Source) -> None:
         async with source:
             self._source = source
-            self.running()
-            self._live.regain(self._tags)
-            await self._note(connected=True)
             try:
-                await self._connected()
+                await self._connected()  # a button must come up also while the journal is full
+                await self._note(connected=True)
+                self.running()  # not before: a disk that refuses is no return
+                self._live.regain(self._tags)
                 async with aclosing(source.batches()) as batches:
                     async for batch in batches:
                         await self._take(batch)

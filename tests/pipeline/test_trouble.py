@@ -1,0 +1,211 @@
+"""Components that misbehave, and people who press buttons at bad moments, harm nobody else."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from shopfloor.journal import balances
+from shopfloor.journal.writer import Fresh, Work, Writer
+from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, runner
+from shopfloor.samples import Batch, Rejected, Unavailable
+from shopfloor.seams import Source
+from tests.pipeline.hands import AWAY, BEGIN, Bench, HandConfig, Shelf, ShelfConfig, SumConfig, state, until
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(runner, "LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(pipeline_module, "STOP_SECONDS", 1.0)
+
+
+class Slamming(Shelf):
+    """Cannot leave without an error."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        raise Unavailable("it was gone already")
+
+
+class SlammingConfig(ShelfConfig):
+    def build(self) -> Shelf:
+        return Slamming(self.store)
+
+
+async def test_a_sink_that_fails_to_leave_is_stopped_all_the_same(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with bench.running(sinks=[SlammingConfig(name="shelf", type="shelf", store=bench.store)]) as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the sample")
+    entered = bench.store.entered
+    await asyncio.sleep(0.2)
+    assert bench.store.entered == entered, "it went on after the end"
+    assert state(pipeline, "shelf") == "stopped"
+    assert "did not stop" not in capsys.readouterr().out
+
+
+class Cancelling(Source):
+    """Its library cancels it from inside, each time."""
+
+    entered = 0
+
+    async def batches(self) -> AsyncGenerator[Batch]:
+        type(self).entered += 1
+        raise asyncio.CancelledError
+        yield
+
+
+class CancellingConfig(HandConfig):
+    def build(self) -> Any:
+        return Cancelling()
+
+
+async def test_a_component_cancelled_from_inside_backs_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_DELAY", 5.0)
+    plant = bench.plant().model_copy(update={"sources": [CancellingConfig(name="plc")]})
+    async with Pipeline(plant) as pipeline:
+        await until(lambda: state(pipeline, "plc") == "failed", "the failure")
+        await asyncio.sleep(0.2)
+        assert Cancelling.entered == 1
+
+
+class Wrong(Shelf):
+    """Names samples that it was not given."""
+
+    async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
+        del entries
+        raise Rejected("one by one, please")
+
+    async def write(self, offset: int, batch: Batch) -> None:
+        del offset, batch
+        raise Rejected("no", [-1])
+
+
+class WrongConfig(ShelfConfig):
+    def build(self) -> Shelf:
+        return Wrong(self.store)
+
+
+@pytest.mark.timeout(20)
+async def test_indices_out_of_range_are_the_bug_of_that_sink(bench: Bench) -> None:
+    async with bench.running(sinks=[WrongConfig(name="shelf", type="shelf", store=bench.store)]) as pipeline:
+        bench.machine.give(1.0, 2.0)
+        await until(lambda: state(pipeline, "shelf") == "failed", "the failure")
+        assert "index" in next(c.last_error for c in pipeline.components() if c.name == "shelf")
+
+
+async def test_refusals_of_one_kind_are_said_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.store.refuse = lambda sample: sample.value == "bad"
+    async with bench.running():
+        for _ in range(20):
+            bench.machine.give("bad")
+            await asyncio.sleep(0.01)
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the good one")
+    assert capsys.readouterr().out.count("refuses samples") == 1
+
+
+async def test_a_batch_of_nothing_but_a_checkpoint_is_offered_to_no_sink(bench: Bench) -> None:
+    async with bench.running() as pipeline:
+        bench.machine.queue.put_nowait(Batch("?", BEGIN, [], [], [], checkpoint=b"one"))
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the sample")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+    assert len(bench.store.offsets) == 1
+
+
+async def test_a_processor_paused_while_it_commits_gives_nothing_twice(bench: Bench) -> None:
+    async with bench.running(processors=[SumConfig(name="sum", type="sum")]) as pipeline:
+        for i in range(60):
+            bench.machine.give(1.0)
+            await until(lambda: bench.machine.acknowledged > i, "the input")  # noqa: B023  # done with at once
+            await asyncio.sleep(0)
+            await pipeline.restart("sum")
+        await until(lambda: bench.holds(60.0), "the last sum")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+    sums = [sample.value for sample in bench.store.samples if sample.tag == "press-1/sum"]
+    assert sums == [float(i + 1) for i in range(60)]
+
+
+async def test_resuming_while_a_pause_is_still_leaving_does_not_look_paused(bench: Bench) -> None:
+    async with bench.running() as pipeline:
+        await until(lambda: state(pipeline, "plc") == "running", "the source")
+        await asyncio.gather(pipeline.pause("plc"), pipeline.resume("plc"))
+        await until(lambda: bench.machine.entered == 2 and state(pipeline, "plc") == "running", "the return")
+        await asyncio.sleep(0.05)
+        assert state(pipeline, "plc") == "running"
+
+
+async def test_a_disk_that_refuses_is_said_once_a_source(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is acknowledged meanwhile; when there is space again everything goes on and the ledger balances."""
+    full = False
+    plain = Writer._transact
+
+    def transact(self: Writer, works: list[Work]) -> tuple[list[Any], Fresh]:
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return plain(self, works)
+
+    monkeypatch.setattr(Writer, "_transact", transact)
+    async with bench.running() as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the first")
+        full = True
+        bench.machine.give(2.0)
+        await until(lambda: bench.machine.entered > 6, "several tries")
+        assert bench.machine.acknowledged == 1
+        full = False
+        bench.machine.give(3.0)
+        await until(lambda: 3.0 in bench.store.values, "what came after")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+        assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
+    said = capsys.readouterr().out
+    assert said.count("plc is away") == 1
+    assert said.count("plc is back") == 1
+
+
+async def test_a_bug_that_comes_again_is_said_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    async with bench.running(processors=[SumConfig(name="sum", type="sum")]) as pipeline:
+        bench.machine.give("poison")
+        await until(lambda: next(c.restarts for c in pipeline.components() if c.name == "sum") > 4, "several tries")
+    assert capsys.readouterr().out.count("please report it") == 1
+
+
+async def test_owed_releases_do_not_wait_for_a_full_journal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A button must come up at once when its source is back, whatever the disk does."""
+    async with bench.running() as pipeline:
+        await until(lambda: state(pipeline, "plc") == "running", "the source")
+        recovered = asyncio.Event()
+
+        async def recover() -> None:
+            recovered.set()
+
+        source = pipeline._sources[0]
+        monkeypatch.setattr(source, "_connected", recover)
+        pipeline._journal._writer.full = True
+        monkeypatch.setattr(pipeline._journal._writer, "_enforce_keep", lambda: None)
+        await pipeline.restart("plc")
+        async with asyncio.timeout(5):
+            await recovered.wait()
+        pipeline._journal._writer.full = False
+
+
+async def test_a_start_that_fails_leaves_nothing_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_self: HandConfig) -> None:
+        raise AWAY
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HandConfig, "declared", broken)
+        with pytest.raises(Unavailable):
+            await Pipeline(bench.plant()).__aenter__()
+    async with bench.running():  # the journal's lock is free
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the sample")
