@@ -83,6 +83,8 @@ class Line:
 
     def __init__(self, broker: int) -> None:
         self.packets: list[Packet] = []
+        self.answers = bytearray()
+        """What the broker said, as it came."""
         self.port = 0
         self._broker = broker
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +98,7 @@ class Line:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, downstream = await asyncio.open_connection("127.0.0.1", self._broker)
-        back = asyncio.create_task(_pass_on(upstream, writer))
+        back = asyncio.create_task(_pass_on(upstream, writer, self.answers))
         self._tasks.add(back)
         buffer = bytearray()
         version = 0
@@ -115,9 +117,10 @@ class Line:
         await back
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(65536):
+            record += data
             writer.write(data)
     writer.close()
 
@@ -208,6 +211,18 @@ def judged(messages: Sequence[Message], *, advice: bool = True) -> list[str]:
     return [f"{topic}: {each.text}" for topic, each in found if advice or not each.advice]
 
 
+async def ask_for_rebirth(broker: Mosquitto) -> None:
+    """As another host would, at QoS 0."""
+    _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    topic = b"spBv1.0/Bremen/NCMD/Line1"
+    said = len(topic).to_bytes(2, "big") + topic + REBIRTH
+    writer.write(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03ask" + bytes((0x30, len(said))) + said)
+    await writer.drain()
+    writer.write(b"\xe0\x00")
+    await writer.drain()
+    writer.close()
+
+
 async def a_day_of_a_node(broker: Mosquitto, line: Line, folder: Path, **options: object) -> None:
     """Births, data of node and device, a device that goes and comes, a rebirth, a clean end, a second session."""
     async with edge(line, folder, **options).build() as sink:
@@ -218,13 +233,8 @@ async def a_day_of_a_node(broker: Mosquitto, line: Line, folder: Path, **options
         await until(lambda: "DDEATH" in line.verbs(), "the device died")
         await sink.write(5, live("$source/plc/connected", True))
         await sink.write(6, live("press/PV", 3.5))
-        async with line_to(broker) as beside:
-            _, writer = await asyncio.open_connection("127.0.0.1", beside.port)
-            topic = b"spBv1.0/Bremen/NCMD/Line1"
-            said = len(topic).to_bytes(2, "big") + topic + REBIRTH
-            writer.write(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03ask" + bytes((0x30, len(said))) + said)
-            await until(lambda: line.verbs().count("NBIRTH") > 1 and line.verbs()[-1] == "DBIRTH", "it was reborn")
-            writer.close()
+        await ask_for_rebirth(broker)
+        await until(lambda: line.verbs().count("NBIRTH") > 1 and line.verbs()[-1] == "DBIRTH", "it was reborn")
         await sink.write(7, live("press/PV", 4.5))
     async with edge(line, folder, **options).build() as sink:
         await sink.write(8, live("press/PV", 5.5))
@@ -289,6 +299,19 @@ async def test_a_clean_end_leaves_the_death_behind_as_the_version_wants_it(versi
         await until(lambda: isinstance(line.packets[-1], Disconnect), "it said DISCONNECT")
         assert line.packets[-1] == Disconnect(0x04 if version == "5" else 0)
         assert version == "5" or line.verbs()[-1] == "NDEATH"
+
+
+@pytest.mark.sparkplug("tck-id-operational-behavior-data-commands-rebirth-action-1")
+async def test_who_asks_for_a_rebirth_gets_no_data_before_the_births(tmp_path: Path) -> None:
+    """What is written while the rebirth is due waits for it."""
+    async with Mosquitto(tmp_path) as broker, line_to(broker) as line:
+        async with edge(line, tmp_path).build() as sink:
+            await sink.write(1, live("press/PV", 1.5))
+            await ask_for_rebirth(broker)
+            await until(lambda: REBIRTH in line.answers, "the request came")
+            await sink.write(2, live("press/PV", 2.5))
+        born = ["NBIRTH", "DBIRTH", "DDATA"]
+        assert line.verbs()[:6] == born * 2
 
 
 def host(line: Line, **options: object) -> SparkplugHostConfig:
