@@ -251,9 +251,10 @@ class Meaning:
         return readings
 
     def _telemetry(self, topic: str, payload: bytes) -> list[Reading]:
-        said: Any = msgspec.json.decode(payload)
+        said: object = msgspec.json.decode(payload)
         readings: list[Reading] = []
-        for one in said if isinstance(said, list) else [said]:
+        several = cast("list[object]", said) if isinstance(said, list) else [said]
+        for one in several:
             machine = cast("dict[str, Any]", one).get("machine") if isinstance(one, dict) else None
             if not isinstance(machine, str | int) or isinstance(machine, bool) or machine == "":
                 raise Unreadable("it names no `machine`")
