@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt_session import Arrival, Subscription, open_session
 from shopfloor.protocols.sparkplug.model import DataType, Metric
-from shopfloor.samples import Batch, Command, Misconfigured, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, Unavailable, Value
+from shopfloor.sinks.sparkplug import SparkplugConfig
 from shopfloor.sources.sparkplug import SparkplugHostConfig, SparkplugSource
 from shopfloor.testing.contracts import SourceContract, SourceRig, until
 from shopfloor.testing.faults import FaultProxy
@@ -239,6 +240,30 @@ async def test_a_dead_node_and_a_lost_server_make_their_tags_bad(tmp_path: Path)
             await asyncio.to_thread(broker.stop)
             await until(lambda: reader.ended is not None, "the loss of the server")
             assert {sample.quality for sample in reader.batches[-1]} == {8}
+
+
+async def test_what_our_own_edge_node_says_arrives_as_it_was(broker: Mosquitto, tmp_path: Path) -> None:
+    """Every kind of value that a sample has, its time to the millisecond, its quality; written back by a command."""
+    values: list[Value] = [True, -7, 2**64 - 1, 0.1, "Größe", b"\x00\xff", None]
+    now = time.time_ns() // 10**6 * 10**6
+    sent = [Sample(f"cnc/m{i}", now, value, 192) for i, value in enumerate(values)]
+    sink = SparkplugConfig.model_validate(
+        {
+            "name": "edge", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{broker.port}", "group": "own",
+            "node": "n", "memory": tmp_path,
+        }
+    ).build()  # fmt: skip
+    async with (
+        config(broker.port, groups=["own"], tag="{device}/{metric}").build() as source,
+        Reader.of(source) as reader,
+        sink,
+    ):
+        await sink.write(1, Batch.of("plc", time.time_ns(), sent))
+        await reader.has("cnc/m1", -7)
+        later = [Sample(one.tag, now + 10**9, one.value, Quality.BAD) for one in sent]
+        await sink.write(2, Batch.of("plc", time.time_ns(), later))
+        await until(lambda: all(one in reader.samples for one in later), "what was sent arrived")
+        assert all(one in reader.samples for one in sent)
 
 
 async def test_garbage_on_every_topic_costs_nothing_else(broker: Mosquitto) -> None:
