@@ -23,7 +23,10 @@ async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> 
     if output is None:
         click.echo(text, nl=False)
     else:
-        await asyncio.to_thread(output.write_text, text, encoding="utf-8")
+        try:
+            await asyncio.to_thread(output.write_text, text, encoding="utf-8")
+        except OSError as error:
+            raise Misconfigured(f"{output} cannot be written: {error.strerror}") from error
         click.echo(f"{len(found)} tags written to {output}")
 
 

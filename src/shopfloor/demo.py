@@ -122,7 +122,12 @@ def _port(preferred: int) -> int:
 async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
     """Run the demo until it is stopped or the time is over, then print what became of the data; the exit code."""
     place = folder(chosen)
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"the folder {place} cannot be made: {error.strerror}; choose another by --folder"
+        ) from error
     _plant(place, listen)  # a wrong --listen is said before anything starts
     async with _press() as press, Broker() as broker:
         plant = _plant(place, listen, press.port, broker.port)

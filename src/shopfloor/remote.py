@@ -31,7 +31,7 @@ def tap(url: str, tag: str) -> None:
                     raise Misconfigured(f"the plant at {url} has no tag {tag!r}; GET {url}/api/tags lists them")
                 seen = seen or bool(names)
                 _print_changes(event, names, matches)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
 
 
@@ -51,7 +51,7 @@ def send(url: str, tag: str, value: str) -> int:
         parsed = value
     try:
         answer = httpx.post(f"{url}/api/commands", json={"tag": tag, "value": parsed}, timeout=30)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
     _demand(answer)
     outcome = answer.json()
