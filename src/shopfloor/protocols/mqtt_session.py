@@ -31,6 +31,8 @@ WAITING_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of messages that may wait to be taken before nothing more is read from the network."""
 _TOPICS: Final = 100_000
 """How many topics are remembered as text."""
+_USUAL: Final = 1000
+"""Bytes of a topic that is worth remembering; MQTT allows 65,535."""
 _WITHDRAW: Final = MQTTCommands.UNSUBSCRIBE | 0x02
 _ASK: Final = MQTTCommands.SUBSCRIBE | 0x02
 
@@ -217,9 +219,11 @@ class Session(Publisher):
             return None
         topic = self._topics.get(name)
         if topic is None:
-            if len(self._topics) >= _TOPICS:
-                self._topics.clear()
-            topic = self._topics[name] = name.decode(errors="replace")
+            topic = name.decode(errors="replace")
+            if len(name) <= _USUAL:
+                if len(self._topics) >= _TOPICS:
+                    self._topics.clear()
+                self._topics[name] = topic
         return Arrival(topic, body[end:], bool(head & 1), packet_id, bool(head & 8))
 
     def _packet(self, head: int, body: bytes) -> None:

@@ -33,6 +33,8 @@ _TOGETHER: Final = 1000
 """Messages of which a batch is made at most, so that others get their turn."""
 _REMEMBERED: Final = 100_000
 """Topics whose meaning is remembered."""
+_USUAL: Final = 1000
+"""Characters of a topic that is worth remembering; MQTT allows 65,535."""
 _COMPLAINTS: Final = 1000
 """Topics of which it is said that they cannot be read; garbage on ever new topics fills neither log nor memory."""
 
@@ -281,7 +283,7 @@ class MqttSource(Source):
         except Unreadable as error:
             self._complain(arrival.topic, str(error))
             return [Sample(tag, received, None, Quality.BAD) for tag in _tags(meaning, arrival.topic)]
-        if any(reading.value is None for reading in readings):
+        if None in [reading.value for reading in readings]:
             self._complain(arrival.topic, "a value is null or not what it must be")
         most = Quality.LAST_USABLE if arrival.retained else None
         return [
@@ -292,13 +294,14 @@ class MqttSource(Source):
         ]
 
     def _meaning(self, topic: str) -> Meaning | None:
-        try:
+        if topic in self._known:
             return self._known[topic]
-        except KeyError:
+        meaning = next((one for one in self._meanings if one.covers(topic)), None)
+        if len(topic) <= _USUAL:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            meaning = self._known[topic] = next((one for one in self._meanings if one.covers(topic)), None)
-            return meaning
+            self._known[topic] = meaning
+        return meaning
 
     def _complain(self, topic: str, reason: str) -> None:
         """Count it, and say it once for each topic."""

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
@@ -340,6 +341,7 @@ def _leaves(said: object) -> Iterator[tuple[tuple[str, ...], object]]:
             yield path, one
 
 
+@lru_cache(4096)
 def _tag(template: str, topic: str, machine: str = "") -> str:
     levels = topic.split("/")
     try:
@@ -348,6 +350,7 @@ def _tag(template: str, topic: str, machine: str = "") -> str:
         raise Unreadable(f"its topic has only {len(levels)} levels") from error
 
 
+@lru_cache(4096)
 def _fit(tag: str) -> str:
     """The name with what a tag cannot have percent-encoded; raises Unreadable when it is too long or empty."""
     fit = _UNFIT.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), tag)
