@@ -6,6 +6,7 @@ Each verb imports what it needs when it runs, so ``--help`` answers at once.
 import asyncio
 import importlib
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from functools import partial
@@ -177,6 +178,32 @@ async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> 
     await asyncio.gather(serving, stopped, return_exceptions=True)
     if serving in done:
         serving.result()
+
+
+@shopfloor.group()
+def sparkplug() -> None:
+    """What travels in Sparkplug B."""
+
+
+@sparkplug.command("listen")
+@click.option("--broker", required=True, help="mqtt://host:1883, or mqtts://host:8883 for TLS.")
+@click.option("--username", help="User name; the password comes from SHOPFLOOR_MQTT_PASSWORD.")
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), help="PEM file of the authority of the broker's certificate."
+)
+@click.option("--for", "duration", help="End by itself after this time, e.g. 30s.")
+@click.option("--json", "as_json", is_flag=True, help="Every message as a line of JSON.")
+def sparkplug_listen(
+    broker: str, username: str | None, ca_file: Path | None, duration: str | None, *, as_json: bool
+) -> None:
+    """Show a broker's Sparkplug traffic and name the assertion that each faulty message breaks.
+
+    Exit 1 when a message broke what the specification demands.
+    """
+    from shopfloor import listening, running  # noqa: PLC0415
+
+    settings = listening.connection(broker, username, os.environ.get("SHOPFLOOR_MQTT_PASSWORD"), ca_file)
+    _run(listening.listen(settings, running.until_stopped(_seconds(duration)), as_json=as_json))
 
 
 @shopfloor.command()
