@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -51,6 +51,8 @@ class WebApp(StaticFiles):
         if not (self._folder / "index.html").is_file():
             return HTMLResponse(_NOT_BUILT, 503, {"Cache-Control": ANEW, "Retry-After": "5"})
         route = "." not in PurePosixPath(path).name
+        if route and "/" in path:  # the page finds its files beside itself, so it is shown at the root only
+            return RedirectResponse("../" * path.count("/"))
         try:
             response = await super().get_response("index.html" if route else path, scope)
         except (HTTPException, ValueError) as error:

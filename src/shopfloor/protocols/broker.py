@@ -87,8 +87,9 @@ class _Mosquitto:
         configuration.write_text("\n".join(_configuration(self._host, self._port)) + "\n")
         with log.open("wb") as said:
             self._child = await asyncio.create_subprocess_exec(
-                *_with_us(), str(program), "-c", str(configuration), stdin=DEVNULL, stdout=DEVNULL, stderr=said
-            )
+                *_with_us(), str(program), "-c", str(configuration), stdin=DEVNULL, stdout=DEVNULL, stderr=said,
+                start_new_session=True,  # Ctrl-C is for us, who still have something to publish
+            )  # fmt: skip
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 while not await _answers(self._host, self._port):

@@ -202,6 +202,11 @@ class Subscription:
             item.status = status
             self._first.add(item.handle, None, status, 0, 0)
             self._wake.set()
+            _log.warning(
+                "the server refuses the tag %s: %s; is its node right? It is bad and tried again",
+                item.tag,
+                name_of(status),
+            )
 
     async def _retry(self) -> None:
         """Try refused and vanished items again."""
