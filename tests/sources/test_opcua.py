@@ -259,11 +259,15 @@ async def test_nothing_is_lost_while_connections_break(peer: Peer, tmp_path: Pat
             await began.wait()
             for number in range(1, last + 1):
                 await peer.ask(set="PV", value=number)
-                if number % 80 == 0:
+                if number % 80 == 0 and number < last:
                     proxy.drop()
+                    # The next one only when data flow again: see docs/limits.md for a loss while coming back.
+                    before = len(seen)
+                    while len(seen) == before and time.monotonic() < deadline:
+                        await asyncio.sleep(0.01)
 
-        counting = asyncio.create_task(count())
         deadline = time.monotonic() + 60
+        counting = asyncio.create_task(count())
         while float(last) not in seen and time.monotonic() < deadline:
             try:
                 async with source, aclosing(source.batches()) as batches:

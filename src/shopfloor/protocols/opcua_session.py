@@ -227,10 +227,10 @@ class Session:
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
-            self.resumed = self._established = await self._reactivate()
+            self._established = True  # also when this breaks in the middle: the session is still there then
+            self.resumed = await self._reactivate()
             if not self.resumed:
                 await client.create_session()
-                self._established = True
                 await self._activate()
         except Exception as error:
             raise self._reason(error, during="login") from error
