@@ -243,45 +243,48 @@ async def test_a_node_that_vanishes_and_comes_back_with_another_type(peer: Peer,
     await peer.ask(remove="Fleeting")
 
 
-async def test_nothing_is_lost_while_connections_break(peer: Peer, tmp_path: Path) -> None:
-    """Connections are dropped again and again while the server counts: every number arrives."""
+async def _counted_through(peer: Peer, folder: Path, proxy: FaultProxy, last: int, every: int) -> list[Value]:
+    """Everything that a source received through ``proxy`` while the server counted from 1 to ``last``.
+
+    The connections are dropped after every ``every`` counts, whatever is going on then.
+    """
     await peer.ask(set="PV", value=0)
     seen: list[Value] = []
     lost = 0
-    last = 400
-    async with FaultProxy("127.0.0.1", peer.port) as proxy:
-        config = configured(f"opc.tcp://127.0.0.1:{proxy.port}", tmp_path, "PV", queue=1000)
-        source = config.build()
+    source = configured(f"opc.tcp://127.0.0.1:{proxy.port}", folder, "PV", queue=1000).build()
+    began = asyncio.Event()
 
-        began = asyncio.Event()
+    async def count() -> None:
+        await began.wait()
+        for number in range(1, last + 1):
+            await peer.ask(set="PV", value=number)
+            if number % every == 0:
+                proxy.drop()
 
-        async def count() -> None:
-            await began.wait()
-            for number in range(1, last + 1):
-                await peer.ask(set="PV", value=number)
-                if number % 80 == 0 and number < last:
-                    proxy.drop()
-                    # The next one only when data flow again: see docs/limits.md for a loss while coming back.
-                    before = len(seen)
-                    while len(seen) == before and time.monotonic() < deadline:
-                        await asyncio.sleep(0.01)
-
-        deadline = time.monotonic() + 60
-        counting = asyncio.create_task(count())
-        while float(last) not in seen and time.monotonic() < deadline:
-            try:
-                async with source, aclosing(source.batches()) as batches:
-                    async for batch in batches:
-                        began.set()
-                        seen += [sample.value for sample in batch]
-                        lost += batch.lost_before
-                        if float(last) in seen:
-                            break
-            except Unavailable:
-                continue
-        await counting
-    assert set(seen) >= {float(n) for n in range(1, last + 1)}
+    counting = asyncio.create_task(count())
+    deadline = time.monotonic() + 60
+    while float(last) not in seen and time.monotonic() < deadline:
+        try:
+            async with source, aclosing(source.batches()) as batches:
+                async for batch in batches:
+                    began.set()
+                    seen += [sample.value for sample in batch]
+                    lost += batch.lost_before
+                    if float(last) in seen:
+                        break
+        except Unavailable:
+            continue
+    await counting
     assert lost == 0
+    return seen
+
+
+@pytest.mark.parametrize("every", [80, 23, 7])
+async def test_nothing_is_lost_while_connections_break(peer: Peer, tmp_path: Path, every: int) -> None:
+    """Connections are dropped again and again, also in the middle of coming back: every number arrives."""
+    async with FaultProxy("127.0.0.1", peer.port) as proxy:
+        seen = await _counted_through(peer, tmp_path, proxy, 400, every)
+    assert set(seen) >= {float(n) for n in range(1, 401)}
 
 
 async def test_nothing_is_lost_by_a_restart_of_shopfloor(peer: Peer, tmp_path: Path) -> None:

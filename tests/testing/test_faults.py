@@ -80,6 +80,23 @@ async def test_reset_kills_connections_and_refuses_new_ones_until_healed(proxy: 
     writer.close()
 
 
+async def test_a_connection_is_dropped_at_whatever_moment_of_its_beginning(proxy: FaultProxy) -> None:
+    """The other end learns of it also when nothing was forwarded yet."""
+    for turns in range(6):
+        accepted = proxy.accepted
+        connecting = asyncio.create_task(asyncio.open_connection(proxy.host, proxy.port))
+        while proxy.accepted == accepted:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        proxy.drop()
+        with suppress(ConnectionError):
+            reader, writer = await connecting
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(1), SOON * 10) == b""
+            writer.close()
+
+
 async def test_delay_holds_every_byte_back_in_both_directions_and_keeps_their_order(proxy: FaultProxy) -> None:
     reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
     proxy.delay(0.15)

@@ -233,6 +233,7 @@ class Session:
                 await client.create_session()
                 await self._activate()
         except Exception as error:
+            self._lost = not isinstance(error, UaStatusCodeError)
             raise self._reason(error, during="login") from error
         self._peer = client.security_policy.peer_certificate
         self._renewal = asyncio.create_task(self._renew(), name="opcua channel renewal")

@@ -271,6 +271,7 @@ class OpcUaSource(Source):
             self._nodes = await self._resolve(session)
         except BaseException:
             await session.__aexit__()
+            self._before = session
             raise
         self._session, self._writer = session, Writer(session)
         return self
@@ -355,6 +356,8 @@ class OpcUaSource(Source):
                 await subscription.close()
                 raise
             self._subscription = subscription
+            if self._position is None or self._position.subscription != subscription.id:
+                self._position = subscription.position  # what it queues before its first delivery is not lost either
             feeds.append(subscription)
         if polled or not subscribed:
             feeds.append(Polling(session, polled, structures))

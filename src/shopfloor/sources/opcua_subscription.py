@@ -103,6 +103,10 @@ class Subscription:
         self._sequence = 0
         self.proven = True
         """False until a subscription from before has said something: not every server goes on with it."""
+        self._mute = False
+        """Whether it said nothing although the connection held."""
+        self.spoke = 0.0
+        """When it last said something, by the event loop's clock."""
         self._silence = settings.silence
         self._window = WINDOW
         self._under_way: set[asyncio.Task[Buffer]] = set()
@@ -133,7 +137,9 @@ class Subscription:
                 await self._create()
         except UaStatusCodeError as error:
             raise self._session.explain(error) from error
-        self._retry_at = self._now() + self._settings.retry
+        # That items were refused is told with the first delivery; where that was lost, they are tried at once.
+        told = self._sequence or len(self._first)
+        self._retry_at = self._now() + (self._settings.retry if told else 0.0)
         self._publish()
 
     def _now(self) -> float:
@@ -160,7 +166,8 @@ class Subscription:
                     f"the server has no subscriptions ({name_of(int(error.code))}); set `mode: poll`"
                 ) from error
             raise
-        self.id, self._sequence, self.proven = given.SubscriptionId, 0, True
+        self.id, self._sequence = given.SubscriptionId, 0
+        self.proven, self.spoke = True, self._now()
         # A server may lengthen both; what it says then counts.
         alive = given.RevisedPublishingInterval * given.RevisedMaxKeepAliveCount / 1000
         self._silence = max(settings.silence, 1.5 * alive + 1)
@@ -257,6 +264,7 @@ class Subscription:
         for item in self.items.values():
             item.server_id, item.status = (None if item.handle in refused else known.get(item.handle, 0)), 0
         self.proven = False
+        self.spoke = before.spoke if before is not None and before.id == self.id else self._now()
         return True
 
     async def _reclaim(self) -> bool:
@@ -388,11 +396,14 @@ class Subscription:
                 raise Unavailable(self._ended)
             await self._wait(collect_until)
         delivery.sequences = sequences
-        refused = tuple(item.handle for item in self.items.values() if item.server_id is None)
-        delivery.checkpoint = msgspec.msgpack.encode(
-            Position(self.id, self._sequence, self._digest, refused, self._silence)
-        )
+        delivery.checkpoint = msgspec.msgpack.encode(self.position)
         return delivery
+
+    @property
+    def position(self) -> Position:
+        """Where to go on when everything that was delivered is durable."""
+        refused = tuple(item.handle for item in self.items.values() if item.server_id is None)
+        return Position(self.id, self._sequence, self._digest, refused, self._silence)
 
     async def _received(self) -> Publication | None:
         """The next notification message in the order of its sequence number, None when none is here."""
@@ -403,7 +414,7 @@ class Subscription:
             if publication is None or publication.subscription != self.id:
                 self._publish()
                 continue
-            self.proven = True
+            self.proven, self.spoke = True, self._now()
             if not publication.keep_alive and self._is_known(publication.sequence):
                 self._acknowledge.append(publication.sequence)  # known already
                 self._publish()
@@ -479,13 +490,19 @@ class Subscription:
                 await self._wake.wait()
             return
         if self._under_way and self._now() >= self._heard + self._silence:
+            self._mute = not self.proven
             self._session.give_up()
             raise Unavailable(f"the server has said nothing for {self._silence:.1f} s")
 
     @property
     def broken(self) -> bool:
-        """Whether there is no use in going on with it."""
-        return not self.proven or bool(self._ended)
+        """Whether there is no use in going on with it.
+
+        A connection that breaks before the subscription said something proves nothing against it, until
+        the server may have forgotten it.
+        """
+        forgotten = not self.proven and self._now() > self.spoke + self._settings.linger
+        return self._mute or bool(self._ended) or forgotten
 
     def acknowledge(self, delivery: Delivery) -> None:
         """The delivery is durable: tell the server with the next publish request."""

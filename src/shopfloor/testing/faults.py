@@ -107,7 +107,7 @@ class FaultProxy:
                 link = _Link(client)
                 task = asyncio.create_task(self._serve(link), name="fault-proxy-link")
                 self._links[task] = link
-                task.add_done_callback(self._links.pop)
+                task.add_done_callback(self._ended)  # also of one that was dropped before its first step
 
     async def _serve(self, link: "_Link") -> None:
         tasks: list[asyncio.Task[None]] = []
@@ -126,7 +126,9 @@ class FaultProxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            link.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._links.pop(task).close()
 
     async def _take(self, source: socket.socket, under_way: "_UnderWay") -> None:
         loop = asyncio.get_running_loop()
