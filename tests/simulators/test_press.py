@@ -185,7 +185,7 @@ async def test_a_taken_port_says_what_to_do() -> None:
             await serve(f"opc.tcp://127.0.0.1:{port}")
 
 
-@pytest.mark.asyncio(loop_scope="function")  # what is left in the loop is asked: the line's client works in the module's
+@pytest.mark.asyncio(loop_scope="function")  # a loop of its own: the line's client works in the module's
 async def test_serving_ends_cleanly_when_cancelled() -> None:
     left = Leftovers()
     address = endpoint()
