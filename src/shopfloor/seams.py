@@ -5,6 +5,7 @@ Components hold no retry, backoff, reconnect or counting: they raise one of the 
 close everything that was opened, also after an error or a cancellation.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
@@ -68,6 +69,14 @@ class Sink(Connection):
         exactly once: after a crash the pipeline goes on behind this offset. Called after connecting.
         """
         return None
+
+    async def lost(self) -> None:
+        """Raise Unavailable when the connection is lost; wait as long as it is there.
+
+        The pipeline awaits it while there is nothing to write, and cancels it. A sink that does not
+        override it is taken to be connected until a write says otherwise.
+        """
+        await asyncio.Event().wait()
 
     @abstractmethod
     async def write(self, offset: int, batch: Batch) -> None:

@@ -50,6 +50,35 @@ async def test_a_sink_that_fails_to_leave_is_stopped_all_the_same(
     assert "did not stop" not in capsys.readouterr().out
 
 
+class Telling(Shelf):
+    """Notices by itself that the connection is lost."""
+
+    async def lost(self) -> None:
+        await until(lambda: self.store.away, "the loss")
+        assert self.store.away is not None
+        raise self.store.away
+
+
+class TellingConfig(ShelfConfig):
+    def build(self) -> Shelf:
+        return Telling(self.store)
+
+
+async def test_a_sink_that_is_idle_comes_back_before_it_is_needed(bench: Bench) -> None:
+    async with bench.running(sinks=[TellingConfig(name="shelf", type="shelf", store=bench.store)]) as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "the sample")
+        bench.store.away = AWAY
+        await until(lambda: state(pipeline, "shelf") == "waiting", "the loss, with nothing to write")
+        entered = bench.store.entered
+        bench.store.away = None
+        await until(lambda: state(pipeline, "shelf") == "running", "the return, with nothing to write")
+        assert bench.store.entered > entered
+        bench.machine.give(2.0)
+        await until(lambda: bench.store.values == [1.0, 2.0], "the sample after the return")
+        assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
+
+
 class Cancelling(Source):
     """Its library cancels it from inside, each time."""
 

@@ -409,6 +409,8 @@ async def test_of_several_servers_the_one_with_the_primary_host_is_taken(tmp_pat
             assert at_one.heard == []
             await state(one.port, True, 2)
             await state(two.port, False, 2)
+            with pytest.raises(Unavailable, match="primary host scada went offline"):
+                await asyncio.wait_for(sink.lost(), 10)
             await until(lambda: "NDEATH" in Host(at_two.heard).kinds, "it left the second server")
             with pytest.raises(Unavailable):
                 await sink.write(2, live("a/x", 2))

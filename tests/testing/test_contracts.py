@@ -37,6 +37,7 @@ class Memory:
         self.offsets: set[int] = set()
         self.held: list[Sample] = []
         self.away = False
+        self.lost = asyncio.Event()
 
 
 class MemorySink(Sink):
@@ -81,9 +82,11 @@ class MemorySinkRig(SinkRig):
 
     async def lose(self) -> None:
         self.memory.away = True
+        self.memory.lost.set()
 
     async def restore(self) -> None:
         self.memory.away = False
+        self.memory.lost.clear()
 
     async def freeze(self) -> bool:
         self.memory.away = True
@@ -101,6 +104,28 @@ class TestMemorySink(SinkContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:  # noqa: ARG002  # memory needs no folder
         yield MemorySinkRig(self.kind)
+
+
+class TellingSink(MemorySink):
+    """Notices a loss by itself."""
+
+    async def lost(self) -> None:
+        await self.memory.lost.wait()
+        raise Unavailable("the memory is away")
+
+
+class TestTellingSink(TestMemorySink):
+    kind = TellingSink
+
+
+class TellsNothing(MemorySink):
+    async def lost(self) -> None:
+        await asyncio.Event().wait()
+
+
+class CriesWolf(MemorySink):
+    async def lost(self) -> None:
+        raise Unavailable("the memory is away")
 
 
 class Forgets(MemorySink):
@@ -166,6 +191,8 @@ class LeavesATask(MemorySink):
         (CallsAllGood, "test_quality_survives"),
         (HoldsHalf, "test_rejected_holds_nothing"),
         (HidesLoss, "test_losing_the_other_side_is_said_and_nothing_is_lost"),
+        (TellsNothing, "test_a_loss_is_noticed_while_nothing_is_written"),
+        (CriesWolf, "test_a_loss_is_noticed_while_nothing_is_written"),
         (WaitsForEver, "test_a_pulled_cable_is_noticed"),
         (LeavesATask, "test_leaving_closes_everything"),
     ],

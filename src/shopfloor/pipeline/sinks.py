@@ -74,9 +74,28 @@ class SinkRunner(Runner):
         return held
 
     async def _deliver_all(self, sink: Sink, reader: Reader, held: int) -> None:
-        while True:
-            entries = await reader.read()
-            await self._deliver(sink, reader, entries, held)
+        losing = asyncio.create_task(sink.lost(), name=f"{self.name}: connection")
+        try:
+            while True:
+                entries = await self._next(reader, losing)
+                await self._deliver(sink, reader, entries, held)
+        finally:
+            losing.cancel()
+            await asyncio.gather(losing, return_exceptions=True)
+
+    async def _next(self, reader: Reader, losing: asyncio.Task[None]) -> list[Entry]:
+        """What is to be delivered next. Raises Unavailable when the connection is lost while waiting for it."""
+        reading = asyncio.create_task(reader.read(), name=f"{self.name}: reading")
+        try:
+            await asyncio.wait({reading, losing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+        if not reading.cancelled():
+            return reading.result()  # if the connection is lost as well, the write will say so
+        losing.result()
+        raise Unavailable("the connection was lost")
 
     async def _deliver(self, sink: Sink, reader: Reader, entries: Sequence[Entry], held: int) -> None:
         tallies: list[Tally] = []

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from gmqtt.mqtt import package, property as properties, utils
@@ -363,6 +363,11 @@ class Publisher(asyncio.Protocol):
     def lost(self) -> Exception | None:
         """Why the connection is gone; None while it is there."""
         return self._lost
+
+    async def gone(self) -> NoReturn:
+        """Wait until the connection is gone and raise why: Unavailable."""
+        await asyncio.wait({self._closed})
+        raise Unavailable(str(self._lost)) from self._lost
 
     async def introduce(self, client_id: str, settings: Settings, opening: Opening) -> None:
         """Say CONNECT and wait for CONNACK. Raises Unavailable, Misconfigured; used by ``connect``."""

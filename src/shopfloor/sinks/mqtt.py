@@ -149,6 +149,12 @@ class MqttSink(Sink):
         if publisher is not None:
             await publisher.close()
 
+    async def lost(self) -> None:
+        """Raise Unavailable when the connection to the broker is lost."""
+        if self._publisher is None:
+            raise Unavailable("not connected")
+        await self._publisher.gone()
+
     async def write(self, offset: int, batch: Batch) -> None:
         """Publish every sample; see ``write_many``."""
         await self.write_many([(offset, batch)])

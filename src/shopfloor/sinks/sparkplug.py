@@ -170,6 +170,12 @@ class SparkplugSink(Sink):
             await asyncio.wait(tasks)
         await self._leave()
 
+    async def lost(self) -> None:
+        """Raise Unavailable when the connection to the broker is lost or the primary host goes offline."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._there()
+
     async def write(self, offset: int, batch: Batch) -> None:
         """Publish every sample; see ``write_many``."""
         await self.write_many([(offset, batch)])

@@ -187,6 +187,36 @@ class SinkContract(ABC):
             finally:
                 await rig.sink.__aexit__(None, None, None)
 
+    async def test_a_loss_is_noticed_while_nothing_is_written(self, tmp_path: Path) -> None:
+        """``lost`` waits while the connection is there and raises Unavailable when it breaks, each time anew."""
+        async with self.rig(tmp_path) as rig:
+            if type(rig.sink).lost is Sink.lost:
+                pytest.skip("this sink learns of a loss by its next write")
+            async with rig.sink:
+                await rig.sink.write(1, _series("a/x", 5))
+                await self._loses(rig)
+            await rig.restore()
+            await self._enter(rig.sink)
+            try:
+                await rig.sink.write(2, _series("a/x", 5, _BEGIN + 10**9))
+                await self._loses(rig)
+            finally:
+                await rig.sink.__aexit__(None, None, None)
+
+    async def _loses(self, rig: SinkRig) -> None:
+        losing = asyncio.create_task(rig.sink.lost())
+        try:
+            await rig.sink.write(3, Batch("line", _BEGIN, [], [], []))
+            await asyncio.wait({losing}, timeout=0.1)
+            assert not losing.done(), "it says that a connection is lost which is there"
+            await rig.lose()
+            with pytest.raises(Unavailable) as lost:
+                await asyncio.wait_for(losing, self.patience)
+            assert str(lost.value)
+        finally:
+            losing.cancel()
+            await asyncio.wait({losing})
+
     async def test_a_pulled_cable_is_noticed(self, tmp_path: Path) -> None:
         """When nothing answers and nothing closes, write raises Unavailable in time instead of waiting for ever."""
         async with self.rig(tmp_path) as rig:
