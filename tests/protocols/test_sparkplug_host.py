@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from shopfloor.protocols.sparkplug.host import Arrival, Host, HostSettings, Moment, Publication, Step, Verb
+from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, Publication, Step, Verb
+from shopfloor.protocols.sparkplug.host import Host
 from shopfloor.protocols.sparkplug.model import (
     DataSet,
     DataType,

@@ -21,7 +21,8 @@ from shopfloor.plant import Duration, SourceConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt import Message, Will, file_problems, reason_text
 from shopfloor.protocols.mqtt_session import Arrival as Packet, Session, Subscription, open_session
-from shopfloor.protocols.sparkplug.host import Arrival, Host, HostSettings, Moment, NotThere, Publication, Step, Verb
+from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, NotThere, Publication, Step, Verb
+from shopfloor.protocols.sparkplug.host import Host
 from shopfloor.protocols.sparkplug.model import Payload
 from shopfloor.protocols.sparkplug.payload import Malformed, decode, decode_columns, encode
 from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, NotSparkplug, StateTopic, id_problem, parse
