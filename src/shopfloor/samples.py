@@ -9,7 +9,7 @@ Time is always nanoseconds since 1970-01-01T00:00:00Z as ``int``. Quality is the
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -199,6 +199,34 @@ class Outcome(msgspec.Struct, frozen=True):
     done: bool | None
     """True: written and read back. False: not written. None: unknown, a person resolves it."""
     detail: str = ""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A value that a message asks to write; the command path makes a Command of it, or refuses."""
+
+    tag: str
+    value: Value
+    id: str = ""
+    """What the sender calls it; empty: nothing."""
+    sent: int | None = None
+    """When it was sent, ns UTC by the sender's clock; None: it does not say."""
+    sequence: int | None = None
+    """Of a renewal of a press; grows."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a Request; a press gets one for its beginning and one for its end."""
+
+    id: str
+    tag: str
+    event: Literal["set", "press", "release", "refused"]
+    value: Value
+    done: bool | None
+    """As in Outcome; False for what was refused."""
+    detail: str = ""
+    """For the engineer."""
+    reason: str = ""
+    """Why a press ended (``released``, ``lease ended``, ``connection lost``), or what was wrong in few words."""
 
 
 class TagInfo(msgspec.Struct, frozen=True):

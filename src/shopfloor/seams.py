@@ -7,11 +7,11 @@ close everything that was opened, also after an error or a cancellation.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from shopfloor.samples import Batch, Command, Outcome, Sample, TagInfo
+from shopfloor.samples import Answer, Batch, Command, Outcome, Request, Sample, TagInfo
 
 
 class Connection(ABC):  # noqa: B024  # abstract by role: sources and sinks open what they need, some nothing
@@ -59,8 +59,36 @@ class Source(Connection):
         yield  # makes this an empty asynchronous generator
 
 
+class Inbox(Protocol):
+    """Where messages go that ask for a value to be written: the command path decides about each."""
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """What may be asked for."""
+        ...
+
+    def put(self, request: Request, answer: Callable[[Answer], None]) -> None:
+        """Take a request at most once, in the order of the calls; ``answer`` is called in the event loop."""
+        ...
+
+    def refuse(self, request: Request, problem: str, detail: str, answer: Callable[[Answer], None]) -> None:
+        """Answer one that cannot be understood, and record that."""
+        ...
+
+    def lost(self) -> None:
+        """Who asks cannot be heard any more: what it holds pressed is released."""
+        ...
+
+
 class Sink(Connection):
     """Where samples go."""
+
+    def commanded(self, inbox: Inbox) -> None:  # most have nobody who could command
+        """Whoever gets the samples may ask for values to be written: put that into ``inbox``.
+
+        Called before entering where the plant file allows it (``SinkConfig.commanded``). The pipeline calls
+        ``inbox.lost`` when the sink is left.
+        """
 
     async def held(self) -> int | None:
         """The last offset that the sink itself holds, or None when it keeps no position of its own.

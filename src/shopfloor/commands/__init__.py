@@ -7,6 +7,7 @@ from shopfloor.commands.audit import Audit, Entry, Event, Record, Verification, 
 from shopfloor.commands.clock import Clock, SystemClock
 from shopfloor.commands.control import Commands
 from shopfloor.commands.exact import JsonValue, column_to_json, from_json, to_json
+from shopfloor.commands.inbox import CommandInbox
 from shopfloor.commands.permission import Permission
 from shopfloor.commands.press import Release
 from shopfloor.commands.refusal import Reason, Refused
@@ -16,6 +17,7 @@ __all__ = [
     "ROLES",
     "Audit",
     "Clock",
+    "CommandInbox",
     "Commands",
     "Entry",
     "Event",

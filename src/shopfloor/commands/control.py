@@ -180,6 +180,10 @@ class Commands:
         """Record that somebody paused, resumed or restarted a component; ``detail`` says which and what."""
         return self._audit.append(Entry("control", who, role, detail=detail))
 
+    async def record_refusal(self, tag: str, value: Value, command_id: str, who: str, role: Role, why: Refused) -> None:
+        """Record what was refused before it came to ``send`` or ``press``."""
+        await self._record_refusal(Entry("issued", who, role, tag, value, command_id), why)
+
     def audit(self, limit: int = 100, before: int | None = None) -> asyncio.Future[list[Record]]:
         """The newest audit records first; with ``before`` those of smaller numbers."""
         return self._audit.records(limit, before)

@@ -3,12 +3,14 @@
 from typing import Literal
 
 Reason = Literal[
-    "not_allowed", "role", "type", "range", "momentary", "not_momentary", "id", "conflict", "held", "closed"
-]
+    "not_allowed", "role", "type", "range", "momentary", "not_momentary", "id", "conflict", "held", "closed", "late",
+    "malformed", "busy",
+]  # fmt: skip
 """``not_allowed``: no entry in ``commands.allow``. ``role``: the role is too low. ``type``, ``range``: the
 value does not fit. ``momentary``, ``not_momentary``: press what is sent, or the reverse. ``id``: not a
 valid id. ``conflict``: the id was used for something else. ``held``: somebody else holds the button, or
-its last release is still owed. ``closed``: commands are shutting down."""
+its last release is still owed. ``closed``: commands are shutting down. Of messages only: ``late``: too old, or nobody
+knows how old. ``malformed``: cannot be understood. ``busy``: too many are under way."""
 
 
 class Refused(Exception):

@@ -1,8 +1,10 @@
 """The four roles and their order."""
 
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-Role = Literal["viewer", "operator", "engineer", "admin"]
+from shopfloor.plant import Role
+
+__all__ = ["ROLES", "Role", "suffices"]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """From the least to the most."""

@@ -45,6 +45,9 @@ REFUSALS: Final[Mapping[Reason, int]] = {
     "conflict": 409,
     "held": 409,
     "closed": 503,
+    "late": 422,
+    "malformed": 422,
+    "busy": 429,
 }
 
 

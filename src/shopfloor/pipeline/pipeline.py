@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import structlog
 
-from shopfloor.commands import Audit, Commands, audit_path
+from shopfloor.commands import Audit, CommandInbox, Commands, audit_path
 from shopfloor.historian.base import Historian
 from shopfloor.journal import DeadLetter, JournalState, LedgerRow, SqliteJournal
 from shopfloor.pipeline.live import Live
@@ -18,8 +18,9 @@ from shopfloor.pipeline.runner import Runner
 from shopfloor.pipeline.sinks import HistorianRunner, SinkRunner
 from shopfloor.pipeline.sources import SourceRunner
 from shopfloor.pipeline.status import ComponentStatus
-from shopfloor.plant import Plant
+from shopfloor.plant import Plant, SinkConfig
 from shopfloor.samples import Batch, Command, Outcome, Unavailable
+from shopfloor.seams import Inbox
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
@@ -72,7 +73,7 @@ class Pipeline:
         plant, clock, recover = self.plant, self._clock, self.commands.recover
         self._sources = [SourceRunner(c, journal, self.live, clock, recover) for c in plant.sources]
         self._processors = [ProcessorRunner(c, journal, self.live, clock) for c in plant.processors]
-        self._sinks = [SinkRunner(c, journal, clock) for c in plant.sinks]
+        self._sinks = [SinkRunner(c, journal, clock, self._inbox(c)) for c in plant.sinks]
         if plant.historian is not None:
             self._historian = HistorianRunner(plant.historian, journal, clock)
         for config, source in zip(plant.sources, self._sources, strict=True):
@@ -126,6 +127,11 @@ class Pipeline:
             with contextlib.suppress(Unavailable):
                 await self._journal.append(Batch("$clock", now, ("$clock/tick",), (now,), (now,)))
             await asyncio.sleep(1 - self._clock() / 1e9 % 1)
+
+    def _inbox(self, config: SinkConfig) -> Inbox | None:
+        """Where this sink's messages go that ask for a value to be written."""
+        allowed = config.commanded()
+        return None if allowed is None else CommandInbox(self.commands, allowed, config.name)
 
     async def _execute(self, command: Command) -> Outcome:
         """Give a command to the source that has its tag."""

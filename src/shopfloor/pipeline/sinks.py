@@ -14,7 +14,7 @@ from shopfloor.pipeline.runner import Runner
 from shopfloor.pipeline.selection import Selection
 from shopfloor.plant import HistorianConfig, SinkConfig
 from shopfloor.samples import Batch, Rejected, Unavailable
-from shopfloor.seams import Sink
+from shopfloor.seams import Inbox, Sink
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
@@ -32,9 +32,16 @@ class SinkRunner(Runner):
 
     kind: ClassVar[Literal["sink", "historian"]] = "sink"
 
-    def __init__(self, config: SinkConfig | HistorianConfig, journal: Journal, clock: Callable[[], int]) -> None:
-        """It reads the journal under its own name."""
+    def __init__(
+        self,
+        config: SinkConfig | HistorianConfig,
+        journal: Journal,
+        clock: Callable[[], int],
+        inbox: Inbox | None = None,
+    ) -> None:
+        """It reads the journal under its own name; ``inbox`` takes what who gets the samples asks to write."""
         super().__init__(config, clock)
+        self._inbox = inbox
         self._build: Callable[[], Sink] = config.build
         self._selection = Selection(config.tags if isinstance(config, SinkConfig) else KEPT)
         self._journal = journal
@@ -54,14 +61,20 @@ class SinkRunner(Runner):
         self._refusals.clear()
         self._reader = await self._journal.reader(self.name)
         sink = self._build()
-        async with sink:
-            held = await self._agree(sink, self._reader)
-            self.running()
-            try:
-                await self._deliver_all(sink, self._reader, held)
-            finally:
-                with contextlib.suppress(Unavailable):
-                    await self._settle(0)
+        if self._inbox is not None:
+            sink.commanded(self._inbox)
+        try:
+            async with sink:
+                held = await self._agree(sink, self._reader)
+                self.running()
+                try:
+                    await self._deliver_all(sink, self._reader, held)
+                finally:
+                    with contextlib.suppress(Unavailable):
+                        await self._settle(0)
+        finally:
+            if self._inbox is not None:
+                self._inbox.lost()
 
     async def _agree(self, sink: Sink, reader: Reader) -> int:
         """Where the sink stands; the journal is read again from there when the sink is behind it."""

@@ -1,11 +1,13 @@
 """The plant as written down: config models, and a loader whose errors name file, line and remedy."""
 
 from shopfloor.plant.components import (
+    ByMessage,
     ComponentConfig,
     Form,
     Kind,
     Name,
     ProcessorConfig,
+    Role,
     Secret,
     SinkConfig,
     SourceConfig,
@@ -34,6 +36,7 @@ from shopfloor.plant.units import Duration, Size, format_duration, format_size, 
 
 __all__ = [
     "Allow",
+    "ByMessage",
     "Commands",
     "ComponentConfig",
     "ConsoleConfig",
@@ -48,6 +51,7 @@ __all__ = [
     "PlantError",
     "Problem",
     "ProcessorConfig",
+    "Role",
     "Secret",
     "Shift",
     "SinkConfig",

@@ -13,13 +13,26 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.samples import TagInfo
 from shopfloor.seams import Processor, Sink, Source
 
 Kind = Literal["sources", "processors", "sinks", "historians"]
+
+Role = Literal["viewer", "operator", "engineer", "admin"]
+"""From the least to the most."""
 
 VARIABLE: Final = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
 """``${NAME}``: the environment variable NAME stands here."""
@@ -136,6 +149,22 @@ class ProcessorConfig(ComponentConfig, ABC):
         """The tags that it gives."""
 
 
+class ByMessage(Strict):
+    """Commands that come as messages from whoever the other side lets in."""
+
+    role: Role = Field(
+        default="operator",
+        description="What the senders may: the broker decides who they are, so all of them have this role.",
+    )
+    who: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = Field(
+        default=None, description="Under which name the audit record keeps them; by default the sink's."
+    )
+    max_age: Annotated[Duration, Field(gt=0)] = Field(
+        default=10 * DURATION_UNITS["s"],
+        description="A message whose own time differs more than this from this computer's clock is refused.",
+    )
+
+
 class SinkConfig(ComponentConfig, ABC):
     """Where samples go."""
 
@@ -148,6 +177,10 @@ class SinkConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> Sink:
         """The sink itself; opens nothing yet."""
+
+    def commanded(self) -> ByMessage | None:
+        """How who gets the samples may ask for values to be written; None: not at all."""
+        return None
 
 
 @cache

@@ -15,6 +15,7 @@ from shopfloor.plant.components import (
     Form,
     Name,
     ProcessorConfig,
+    Role,
     SinkConfig,
     SourceConfig,
     Strict,
@@ -155,9 +156,7 @@ class Allow(Strict):
     """One permission to write."""
 
     tag: TagName = Field(description="The tag that may be written.")
-    role: Literal["viewer", "operator", "engineer", "admin"] = Field(
-        default="operator", description="Who may: the least role that is needed."
-    )
+    role: Role = Field(default="operator", description="Who may: the least role that is needed.")
     range: tuple[float, float] | None = Field(default=None, description="Lowest and highest value, both included.")
     momentary: bool = Field(
         default=False, description="True for a button: it is written true on press, false on release."
