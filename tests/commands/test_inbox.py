@@ -195,14 +195,14 @@ async def test_a_lost_connection_lets_go(phone: Phone, shop: Shop) -> None:
     assert {a.reason for a in phone.answers if a.event == "release"} == {"connection lost"}
 
 
-async def test_it_can_be_pressed_again_at_once(phone: Phone, shop: Shop) -> None:
+async def test_it_can_be_pressed_again_at_once(phone: Phone) -> None:
     for _ in range(3):
         await phone.say(START, True)
         await phone.say(START, False)
     assert phone.writes() == [True, False] * 3
 
 
-async def test_a_release_of_nothing_says_so(phone: Phone, shop: Shop) -> None:
+async def test_a_release_of_nothing_says_so(phone: Phone) -> None:
     answer = await phone.say(START, False)
     assert answer is not None
     assert (answer.event, answer.reason) == ("release", "gone")

@@ -2,13 +2,11 @@
 
 import asyncio
 import base64
-import json
 import math
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -20,58 +18,15 @@ from shopfloor.testing.certificates import Authority, Identity
 from shopfloor.testing.clocks import instant
 from shopfloor.testing.contracts import SinkContract, SinkRig, until
 from shopfloor.testing.faults import FaultProxy
-from shopfloor.testing.programs import Mosquitto, free_port, require_program
+from shopfloor.testing.programs import Mosquitto, free_port
+from tests.sinks.mosquitto_sub import Heard, MosquittoSub
 
 NOW = instant("2026-01-05T06:00:00Z") + 123_456_789
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-class Heard(NamedTuple):
-    topic: str
-    retained: bool
-    payload: bytes
-
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.payload)
-        return found
-
-
-class Listener:
-    """mosquitto_sub as a child process; ``heard`` grows by itself."""
-
-    def __init__(self) -> None:
-        self.heard: list[Heard] = []
-
-    @classmethod
-    @asynccontextmanager
-    async def at(cls, port: int, topic: str = "shopfloor/#", *options: str | Path) -> AsyncIterator["Listener"]:
-        listener = cls()
-        program = require_program("mosquitto_sub", "apt-get install mosquitto-clients")
-        publish = require_program("mosquitto_pub", "apt-get install mosquitto-clients")
-        where = ["-h", "127.0.0.1", "-p", str(port), *map(str, options)]
-        greeting = f"test/{os.urandom(4).hex()}"
-        child = await asyncio.create_subprocess_exec(
-            program, *where, "-q", "1", "-F", "%t|%r|%x", "-t", topic, "-t", greeting,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=2**26,
-        )  # fmt: skip
-        reading = asyncio.create_task(listener._read(child))
-        try:
-            # A retained greeting is there whether it is subscribed to before or after it is published.
-            said = await asyncio.create_subprocess_exec(publish, *where, "-q", "1", "-r", "-t", greeting, "-m", "hello")
-            assert await said.wait() == 0
-            await until(lambda: any(heard.topic == greeting for heard in listener.heard), "the listener has subscribed")
-            listener.heard = [heard for heard in listener.heard if heard.topic != greeting]
-            yield listener
-        finally:
-            child.kill()  # its own handler of SIGTERM takes locks, and can wait for itself
-            await child.wait()
-            await reading
-
-    async def _read(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stdout is not None
-        async for line in child.stdout:
-            topic, retained, payload = line.decode().rstrip("\n").rsplit("|", 2)
-            self.heard.append(Heard(topic, retained == "1", bytes.fromhex(payload)))
+class Listener(MosquittoSub):
+    """What a subscriber gets, as samples."""
 
     def samples(self) -> list[Sample]:
         return [sample_of(heard.topic.removeprefix("shopfloor/"), heard.json()) for heard in self.heard]

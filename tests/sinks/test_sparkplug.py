@@ -25,7 +25,7 @@ from shopfloor.testing.contracts.values import EVERY_VALUE, same_samples
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto, require_program
 from tests.pipeline.hands import Bench
-from tests.sinks.test_mqtt import Heard, Listener
+from tests.sinks.mosquitto_sub import Heard, MosquittoSub
 
 MS = 10**6
 ORDINARY = "spBv1.0/bremen/#"
@@ -109,7 +109,7 @@ class Host:
 
 
 class SparkplugRig(SinkRig):
-    def __init__(self, proxy: FaultProxy, listener: Listener, folder: Path) -> None:
+    def __init__(self, proxy: FaultProxy, listener: MosquittoSub, folder: Path) -> None:
         super().__init__(config(proxy.port, folder, precision="ns").build())
         self.proxy = proxy
         self.listener = listener
@@ -136,7 +136,7 @@ class TestSparkplug(SinkContract):
     async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:
         async with (
             Mosquitto(folder) as broker,
-            Listener.at(broker.port, ORDINARY) as listener,
+            MosquittoSub.at(broker.port, ORDINARY) as listener,
             FaultProxy("127.0.0.1", broker.port) as proxy,
         ):
             yield SparkplugRig(proxy, listener, folder)
@@ -168,7 +168,7 @@ async def state(port: int, online: bool, timestamp: int) -> None:  # noqa: FBT00
 )
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 async def test_a_node_is_born_first_and_says_its_death_when_it_stops(version: str, tmp_path: Path) -> None:
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         async with config(broker.port, tmp_path, version=version).build() as sink:
             await sink.write(1, live("press/PV", 1.5))
         await until(lambda: "NDEATH" in Host(listener.heard).kinds, "the death arrived")
@@ -187,7 +187,7 @@ async def test_a_node_is_born_first_and_says_its_death_when_it_stops(version: st
 async def test_the_broker_says_the_death_of_a_node_that_vanished_and_the_next_bdseq_is_one_more(tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path) as broker,
-        Listener.at(broker.port, ORDINARY) as listener,
+        MosquittoSub.at(broker.port, ORDINARY) as listener,
         FaultProxy("127.0.0.1", broker.port) as proxy,
     ):
         sink = config(proxy.port, tmp_path).build()
@@ -204,7 +204,7 @@ async def test_the_broker_says_the_death_of_a_node_that_vanished_and_the_next_bd
 
 async def test_a_killed_process_goes_on_with_the_next_bdseq_and_knows_its_metrics(tmp_path: Path) -> None:
     """What the file holds while a session runs is what a crash leaves: names and types, no values that may be old."""
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         file = tmp_path / "memory" / "scada.msgpack"
         async with config(broker.port, tmp_path).build() as sink:
             await sink.write(1, live("press/PV", 1.5))
@@ -265,7 +265,7 @@ async def test_the_broker_sees_a_clean_session_a_will_and_only_data_of_qos_0(
 @pytest.mark.sparkplug("tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50")
 async def test_a_clean_stop_of_mqtt_5_asks_the_broker_for_the_will_too(tmp_path: Path) -> None:
     """Reason code 0x04: so the death is heard even where the node's own did not get through."""
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         async with config(broker.port, tmp_path, version="5").build():
             pass
         await until(lambda: Host(listener.heard).deaths == [0, 0], "the node's death and the broker's arrived")
@@ -278,7 +278,7 @@ async def test_a_clean_stop_of_mqtt_5_asks_the_broker_for_the_will_too(tmp_path:
     "tck-id-message-flow-device-birth-publish-dbirth-payload",
 )  # fmt: skip
 async def test_the_validator_finds_nothing_in_a_whole_life(tmp_path: Path) -> None:
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         sink = config(broker.port, tmp_path, precision="ns").build()
         async with sink:
             old = now() - 60 * 10**9
@@ -312,7 +312,7 @@ async def test_the_validator_finds_nothing_in_a_whole_life(tmp_path: Path) -> No
     "tck-id-operational-behavior-data-commands-rebirth-action-3",
 )
 async def test_many_hosts_that_ask_for_a_rebirth_get_one_without_a_new_session(tmp_path: Path) -> None:
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         async with config(broker.port, tmp_path).build() as sink:
             await sink.write(1, live("press/PV", 1.5))
             await asyncio.gather(
@@ -330,7 +330,7 @@ async def test_many_hosts_that_ask_for_a_rebirth_get_one_without_a_new_session(t
 async def test_garbage_on_its_command_topic_does_no_harm(garbage: bytes, tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path) as broker,
-        Listener.at(broker.port, ORDINARY) as listener,
+        MosquittoSub.at(broker.port, ORDINARY) as listener,
         config(broker.port, tmp_path).build() as sink,
     ):
         await say(broker.port, "spBv1.0/bremen/NCMD/edge", garbage)
@@ -350,7 +350,7 @@ async def test_garbage_on_its_command_topic_does_no_harm(garbage: bytes, tmp_pat
 async def test_what_happens_while_the_primary_host_is_away_is_told_in_order_as_history_when_it_is_back(
     tmp_path: Path,
 ) -> None:
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         sink = config(broker.port, tmp_path, primary_host="scada").build()
         with pytest.raises(Unavailable, match="primary host scada is not online"):
             await sink.__aenter__()
@@ -396,8 +396,8 @@ async def test_of_several_servers_the_one_with_the_primary_host_is_taken(tmp_pat
     async with (
         Mosquitto(folders[0]) as one,
         Mosquitto(folders[1]) as two,
-        Listener.at(one.port, ORDINARY) as at_one,
-        Listener.at(two.port, ORDINARY) as at_two,
+        MosquittoSub.at(one.port, ORDINARY) as at_one,
+        MosquittoSub.at(two.port, ORDINARY) as at_two,
     ):
         servers = [f"mqtt://127.0.0.1:{broker.port}" for broker in (one, two)]
         await state(one.port, False, 1)
@@ -469,7 +469,7 @@ async def test_shopfloors_own_host_gets_every_value_also_those_of_its_absence(tm
 
 
 async def test_history_that_nothing_follows_ends_with_births_that_tell_the_newest_values(tmp_path: Path) -> None:
-    async with Mosquitto(tmp_path) as broker, Listener.at(broker.port, ORDINARY) as listener:
+    async with Mosquitto(tmp_path) as broker, MosquittoSub.at(broker.port, ORDINARY) as listener:
         async with config(broker.port, tmp_path).build() as sink:
             old = now() - 3600 * 10**9
             await sink.write(1, Batch.of("plc", old, [Sample("a/x", old + i * MS, i) for i in range(10)]))
@@ -487,7 +487,7 @@ async def test_in_a_whole_plant_a_broken_line_loses_nothing_and_a_device_follows
     bench = Bench(tmp_path)
     async with (
         Mosquitto(tmp_path) as broker,
-        Listener.at(broker.port, ORDINARY) as listener,
+        MosquittoSub.at(broker.port, ORDINARY) as listener,
         FaultProxy("127.0.0.1", broker.port) as proxy,
         bench.running(sinks=[config(proxy.port, tmp_path)]) as pipeline,
     ):
@@ -550,7 +550,7 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 async def test_a_birth_of_very_many_metrics_is_one_message(tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path) as broker,
-        Listener.at(broker.port, ORDINARY) as listener,
+        MosquittoSub.at(broker.port, ORDINARY) as listener,
         config(broker.port, tmp_path, timeout="20 s").build() as sink,
     ):
         await sink.write(1, Batch.of("plc", now(), [Sample(f"a/{i}", now(), float(i)) for i in range(10_000)]))
@@ -570,7 +570,7 @@ async def test_a_birth_larger_than_the_broker_takes_is_said_with_what_to_do(tmp_
 async def test_a_value_larger_than_the_broker_takes_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
     async with (
         Mosquitto(tmp_path, options=["max_packet_size 20000"]) as broker,
-        Listener.at(broker.port, ORDINARY) as listener,
+        MosquittoSub.at(broker.port, ORDINARY) as listener,
         config(broker.port, tmp_path).build() as sink,
     ):
         at = now()

@@ -61,6 +61,10 @@ def _allowed(reader: Reader, plant: Plant) -> None:
         if allow.tag in seen:
             reader.complain(place, f"{allow.tag!r} is allowed in line {reader.line(seen[allow.tag])} already; keep one")
         seen.setdefault(allow.tag, place)
+    for i, sink in enumerate(plant.sinks):
+        if sink.commanded() is not None and not plant.commands.allow:
+            text = "takes commands, but `commands.allow` names no tag that may be written; list them there"
+            reader.complain(("sinks", i, "commands"), text)
 
 
 def _declared(reader: Reader, plant: Plant) -> dict[str, str]:

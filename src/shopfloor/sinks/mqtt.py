@@ -10,14 +10,13 @@ import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from string import Formatter
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from shopfloor.plant.components import SinkConfig
+from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt import (
     MOST_IN_FLIGHT,
@@ -28,8 +27,11 @@ from shopfloor.protocols.mqtt import (
     packet_size,
     reason_text,
 )
+from shopfloor.protocols.mqtt_session import open_session
 from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
-from shopfloor.seams import Sink
+from shopfloor.seams import Inbox, Sink
+from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands
+from shopfloor.sinks.mqtt_topics import for_tag, topic_template
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = 10**9
@@ -40,20 +42,6 @@ _NEVER: Final = frozenset({0x90, 0x95, 0x99})
 """PUBACK codes that stay: topic name invalid, packet too large, payload format invalid."""
 
 
-def _template(text: str) -> str:
-    if any(character in text for character in "+#\0"):
-        raise ValueError("a topic that is published to has no wildcards; take `+` and `#` out")
-    try:
-        fields = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
-    except ValueError:
-        fields = [("", "", None)]
-    if any(field not in (("tag", "", None), ("machine", "", None)) for field in fields):
-        raise ValueError("only {tag} and {machine} can stand in braces; write shopfloor/{tag}")
-    if text.startswith("$"):
-        raise ValueError("topics that start with `$` belong to the broker; choose another first level")
-    return text
-
-
 class MqttConfig(MqttConnection, SinkConfig):
     """Publishes samples as JSON to an MQTT broker, 3.1.1 or 5."""
 
@@ -62,10 +50,12 @@ class MqttConfig(MqttConnection, SinkConfig):
         default="tag",
         description="`tag`: a message a sample. `machine`: a message with everything of a machine that changed.",
     )
-    topic: Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_template)] | None = Field(
-        default=None,
-        description="Where to: `{tag}` is the tag, `{machine}` its first level. By default `shopfloor/{tag}`, "
-        "with `layout: machine` it is `shopfloor/{machine}`.",
+    topic: Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(topic_template)] | None = (
+        Field(
+            default=None,
+            description="Where to: `{tag}` is the tag, `{machine}` its first level. By default `shopfloor/{tag}`, "
+            "with `layout: machine` it is `shopfloor/{machine}`.",
+        )
     )
     qos: Literal[0, 1] = Field(
         default=1, description="1: the broker acknowledges every message. 0: a lost connection loses what was sent."
@@ -78,6 +68,9 @@ class MqttConfig(MqttConnection, SinkConfig):
         default=1000, ge=1, le=MOST_IN_FLIGHT,
         description="How many messages may be unacknowledged; a broker of MQTT 5 may allow fewer.",
     )  # fmt: skip
+    commands: MqttCommands | None = Field(
+        default=None, description="Whether subscribers may write tags by messages; by default they may not."
+    )
 
     @model_validator(mode="after")
     def _topic_fits(self) -> "MqttConfig":
@@ -85,6 +78,8 @@ class MqttConfig(MqttConnection, SinkConfig):
             raise ValueError("`topic` needs {tag}, else all tags would share one topic")
         if self.layout == "machine" and ("{machine}" not in self.template or "{tag}" in self.template):
             raise ValueError("`topic` needs {machine}, and no {tag}, when `layout` is machine")
+        if self.commands is not None and self.template in (self.commands.topic, self.commands.result):
+            raise ValueError("`topic` and the topics of `commands` must differ")
         return self
 
     @property
@@ -95,6 +90,10 @@ class MqttConfig(MqttConnection, SinkConfig):
     def problems(self) -> Iterable[tuple[str, str]]:
         """What is wrong with the certificate files."""
         return file_problems(self)
+
+    def commanded(self) -> ByMessage | None:
+        """How subscribers may write, where they may."""
+        return self.commands
 
     def build(self) -> "MqttSink":
         """The sink; opens nothing yet."""
@@ -125,12 +124,34 @@ class MqttSink(Sink):
         self._config = config
         self._client_id = config.client_id or f"shopfloor-{config.name[:40]}-{secrets.token_hex(4)}"
         self._publisher: Publisher | None = None
+        self._commands: CommandTopics | None = None
+        self._commanding: asyncio.Task[None] | None = None
         self._encode = msgspec.json.Encoder().encode
         self._newest: dict[bytes, int] = {}
         self._digits = {"ns": 9, "us": 6, "ms": 3}[config.precision]
 
+    def commanded(self, inbox: Inbox) -> None:
+        """Take commands on their topics."""
+        if self._config.commands is not None:
+            self._commands = CommandTopics(self._config.commands, inbox)
+
     async def __aenter__(self) -> Self:
-        publisher = await connect(self._config, self._client_id)
+        if self._commands is None:
+            await self._connected(await connect(self._config, self._client_id))
+            return self
+        session = await open_session(self._config, self._client_id)
+        await self._connected(session)
+        try:
+            await self._commands.subscribe(session)
+        except BaseException:
+            self._publisher = None
+            await session.close()
+            raise
+        self._commanding = asyncio.create_task(self._commands.run(session), name=f"{self._config.name}: commands")
+        return self
+
+    async def _connected(self, publisher: Publisher) -> None:
+        """Take the connection, or close it and raise Misconfigured when the broker lacks what is needed."""
         lacks = (
             "messages of QoS 1; set `qos: 0`" if publisher.maximum_qos < self._config.qos
             else "retained messages; set `retain: false`" if self._config.retain and not publisher.retains
@@ -140,12 +161,15 @@ class MqttSink(Sink):
             await publisher.close()
             raise Misconfigured(f"the broker does not take {lacks}")
         self._publisher = publisher
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         publisher, self._publisher = self._publisher, None
+        commanding, self._commanding = self._commanding, None
+        if commanding is not None:
+            commanding.cancel()
+            await asyncio.wait({commanding})
         if publisher is not None:
             await publisher.close()
 
@@ -153,7 +177,16 @@ class MqttSink(Sink):
         """Raise Unavailable when the connection to the broker is lost."""
         if self._publisher is None:
             raise Unavailable("not connected")
-        await self._publisher.gone()
+        gone = asyncio.ensure_future(self._publisher.gone())
+        tasks = {gone} if self._commanding is None else {gone, self._commanding}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            gone.cancel()
+        raise Unavailable("the connection is lost")
 
     async def write(self, offset: int, batch: Batch) -> None:
         """Publish every sample; see ``write_many``."""
@@ -249,7 +282,7 @@ class MqttSink(Sink):
         return f"{_second(seconds)}.{rest:09}"[: 20 + self._digits] + "Z"
 
     def _topic(self, tag: str) -> bytes:
-        return _topic(self._config.template, tag)
+        return for_tag(self._config.template, tag)
 
     def _retained(self, topic: bytes, time: int) -> bool:
         """Whether to retain: what is older than the newest known must not stand in its place."""
@@ -287,13 +320,3 @@ def _rejected(reason: str, positions: Iterable[int], owners: Sequence[Sequence[i
 def _second(seconds: int) -> str:
     """A second since 1970 as ISO 8601 without a zone."""
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-@lru_cache(65536)
-def _topic(template: str, tag: str) -> bytes:
-    """The topic of a tag; what MQTT forbids in a topic is percent-encoded, and so is the percent sign."""
-    safe = tag.translate(_FORBIDDEN)
-    return template.format(tag=safe, machine=safe.partition("/")[0]).encode()
-
-
-_FORBIDDEN: Final = str.maketrans({"%": "%25", "+": "%2B", "#": "%23", "\0": "%00"})
