@@ -14,6 +14,9 @@ PYRIGHT := tools/pyright/node_modules/.package-lock.json
 WEB_MODULES := $(if $(wildcard web/package-lock.json),web/node_modules/.package-lock.json)
 WEB_SOURCES := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
 PEERS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/peers/*/package-lock.json))
+PYTHON_PEERS := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard tests/peers/*/requirements.txt))
+# Without Maven there is no Java peer, and the tests that want one say so.
+JAVA_PEERS := $(if $(shell command -v mvn),$(patsubst %/pom.xml,%/target/.built,$(wildcard tests/peers/*/pom.xml)))
 PYTHON_FILES := src tests tools
 
 .PHONY: help demo test check bench web docs lock clean lint types pyright floors fresh-docs web-check install
@@ -24,7 +27,7 @@ help: ## What can be made
 demo: .venv/.run $(APP) ## A simulated plant with its console on http://127.0.0.1:8080 (ARGS="--for 30s")
 	@$(BIN)/shopfloor demo $(ARGS)
 
-test: .venv/.test $(APP) $(PEERS) ## Install what the tests need and pass them (ARGS="-k journal" for some)
+test: .venv/.test $(APP) $(PEERS) $(PYTHON_PEERS) $(JAVA_PEERS) ## Install what the tests need and pass them (ARGS="-k journal" for some)
 	@tools/debian.sh mosquitto=mosquitto mosquitto_pub=mosquitto-clients chromium=chromium
 	@tools/tests.sh $(ARGS)
 
@@ -46,6 +49,7 @@ lock: .venv/.run ## Take the newest versions of all Python packages into tools/c
 clean: ## Take away everything that was built or installed, not what was recorded
 	@rm -rf .venv dist build $(dir $(APP)) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf web/node_modules web/dist tools/pyright/node_modules tests/peers/*/node_modules
+	@rm -rf tests/peers/*/.venv tests/peers/*/target
 	@find $(PYTHON_FILES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: .venv/.run $(APP)
@@ -87,6 +91,13 @@ web-check: $(WEB_MODULES)
 # npm writes this file at the end of an installation.
 %/node_modules/.package-lock.json: %/package-lock.json | .venv/.run
 	@cd $* && $(NPM_CI) >/dev/null && touch node_modules/.package-lock.json
+
+%/.venv/.installed: %/requirements.txt | .venv/.run
+	@tools/venv.sh peer $* && touch $@
+
+tests/peers/tahu/target/.built: $(shell find tests/peers/tahu/src -type f 2>/dev/null)
+%/target/.built: %/pom.xml
+	@cd $* && mvn -q -B compile | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
 
 $(APP): $(WEB_MODULES) $(WEB_SOURCES) | .venv/.run
 	@$(if $(WEB_MODULES),(cd web && $(NPM) run --silent build -- --logLevel warn),mkdir -p $(@D)) && touch $@

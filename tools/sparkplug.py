@@ -204,5 +204,8 @@ def _row(one: Assertion, said: Evidence) -> str:
 def _peers() -> str:
     """What other implementations do otherwise."""
     rows = [f"| {row['peer']} | {row['fault']} |" for row in _table(FAULTS)]
-    said = "Seen with `shopfloor sparkplug listen` at a Mosquitto between them."
+    said = (
+        "Seen with `shopfloor sparkplug listen` at a Mosquitto between them, and in what they make of our messages.\n"
+        "[Tests](../tests/sources/test_sparkplug_peers.py) show that Shopfloor lives with them."
+    )
     return "\n".join(["## Faults of other implementations", "", said, "", "| what | fault |", "|---|---|", *rows])

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv and installs into it: `tools/venv.sh create`, `tools/venv.sh install [GROUP…]` (groups of pyproject.toml),
 # in the versions of tools/constraints.txt, which passed together; `tools/venv.sh lock` takes the newest ones into it.
+# `tools/venv.sh peer FOLDER` makes FOLDER/.venv of FOLDER/requirements.txt, for programs that cannot share ours.
 # One at a time in a checkout; uv (from PyPI) does the installing, pip where uv cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -60,6 +61,16 @@ install() {
     say "uv could not install; trying pip, which takes longer"
     .venv/bin/python -m pip install -q "pip>=25.1" # the first that knows dependency groups
     .venv/bin/python -m pip install -q -e . "${options[@]}"
+}
+
+peer() {
+    if [ -x .venv/bin/uv ] && .venv/bin/uv venv -q --clear --python .venv/bin/python "$1/.venv" &&
+        .venv/bin/uv pip install -q --python "$1/.venv/bin/python" -r "$1/requirements.txt"; then
+        return
+    fi
+    say "uv could not install; trying pip, which takes longer"
+    .venv/bin/python -m venv --clear "$1/.venv"
+    "$1/.venv/bin/python" -m pip install -q -r "$1/requirements.txt"
 }
 
 lock() {

@@ -351,7 +351,9 @@ class SparkplugSource(Source):
         """What a message of a node means; raises Malformed."""
         if topic.type in _DATA and (step := self._usual(topic, body)) is not None:
             return step
-        return self._host.received(line.server, _arrival(topic, decode(body)), self._now())
+        # UInt32 in long_value is no version 3.0, but what Tahu and its relatives write; it cannot be mistaken.
+        payload = decode(body, legacy_uint32_in_long=True)
+        return self._host.received(line.server, _arrival(topic, payload), self._now())
 
     def _usual(self, topic: EdgeTopic, body: bytes) -> Step | None:
         """What a data message means when it is as data messages are: in order, plain values; else None."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from shopfloor.protocols.sparkplug.exchange import BDSEQ, LAST_MS, MS, REBIRTH, Moment, Step
-from shopfloor.protocols.sparkplug.model import Metric, Payload
+from shopfloor.protocols.sparkplug.model import Metric, MetricValue, Payload, Template
 from shopfloor.protocols.sparkplug.nodes import Known, Node, Owner
 from shopfloor.protocols.sparkplug.payload import typed
 from shopfloor.protocols.sparkplug.reading import quality, reading
@@ -68,12 +70,14 @@ class Values:
     def _reading(self, node: Node, metric: Metric, known: Known, step: Step) -> Value:
         """The value as a sample carries it; a message may leave its type to the birth. None: there is none."""
         value = metric.value
-        if metric.type is None and known.type is not None:
-            try:
+        try:
+            if isinstance(value, Template):
+                value = _completed(value, known.metric.value)
+            elif metric.type is None and known.type is not None:
                 value = typed(value, known.type)
-            except ValueError as error:
-                node.tell_once("fault", f"{known.name}: {error}", step)
-                return None
+        except ValueError as error:
+            node.tell_once("fault", f"{known.name}: {error}", step)
+            return None
         return reading(value)
 
     def _time(self, metric: Metric, common: int | None, now: Moment) -> tuple[int, int]:
@@ -92,6 +96,28 @@ class Values:
         what = f"alias {metric.alias}" if metric.name is None else metric.name
         node.tell_once("fault", f"{what} was not announced by a birth", step)
         self._told_unknown(node, f"{what} was not announced", now, step)
+
+
+def _completed(instance: Template, born: MetricValue) -> Template:
+    """An instance whose members have the types of those of the birth where they say none; raises ValueError.
+
+    A member that the birth did not have stays as the wire has it, with the type unknown.
+    """
+    kinds = {member.name: member for member in born.metrics} if isinstance(born, Template) else {}
+    members = [_member(member, kinds.get(member.name)) for member in instance.metrics]
+    return msgspec.structs.replace(instance, metrics=members)
+
+
+def _member(member: Metric, born: Metric | None) -> Metric:
+    if born is None:
+        return member
+    kind = member.type or born.type
+    value = member.value
+    if isinstance(value, Template):
+        value = _completed(value, born.value)
+    elif member.type is None and kind is not None:
+        value = typed(value, kind)
+    return msgspec.structs.replace(member, type=kind, value=value)
 
 
 def _alias(metric: Metric) -> int:
