@@ -7,7 +7,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Memory, Publication, split_tag
+from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
+from shopfloor.protocols.sparkplug.edge_memory import Memory
+from shopfloor.protocols.sparkplug.edge_tags import split_tag, unfit
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Property
 from shopfloor.samples import Batch, Quality, Sample, Value
 
@@ -387,10 +389,10 @@ def test_samples_that_sparkplug_cannot_say_are_named() -> None:
         sample("a/x", b"12345"), sample("a\0/x", 1), sample("a/x", "ééé"), sample("a/x", math.nan),
     ]  # fmt: skip
     for index in (0, 2, 3, 4, 5, 6, 7):
-        unfit = edge().unfit(batch(odd[1], odd[index]), largest=4)
-        assert unfit is not None
-        assert (unfit.indices, bool(unfit.reason)) == ([1], True)
-    assert edge().unfit(batch(odd[1], odd[8]), LARGEST) is None
+        found = unfit(batch(odd[1], odd[index]), largest=4)
+        assert found is not None
+        assert (found.indices, bool(found.reason)) == ([1], True)
+    assert unfit(batch(odd[1], odd[8]), LARGEST) is None
 
 
 @pytest.mark.sparkplug(

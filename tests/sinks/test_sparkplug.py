@@ -68,7 +68,7 @@ class Host:
         self._seq: int | None = None
         for message in heard:
             _, _, kind, _, *device = message.topic.split("/")
-            if kind in ("NCMD", "STATE"):
+            if kind in ("NCMD", "DCMD", "STATE"):
                 continue
             assert not message.retained
             payload = decode(message.payload, {alias: kind for alias, (_, kind) in self._names.items()})

@@ -19,15 +19,18 @@ import msgspec
 from gmqtt.mqtt.constants import MQTTv50
 from pydantic import AfterValidator, Field
 
-from shopfloor.plant.components import SinkConfig
+from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt import Message, Will, file_problems, packet_size
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
-from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Memory, Publication
+from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
+from shopfloor.protocols.sparkplug.edge_memory import Memory
+from shopfloor.protocols.sparkplug.edge_tags import unfit
 from shopfloor.protocols.sparkplug.payload import Malformed, decode, encode
 from shopfloor.protocols.sparkplug.topics import id_problem
-from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable
-from shopfloor.seams import Sink
+from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable, Value
+from shopfloor.seams import Inbox, Sink
+from shopfloor.sinks.sparkplug_commands import HostCommands
 
 _MILLISECOND: Final = 10**6
 _SECOND: Final = 10**9
@@ -76,10 +79,18 @@ class SparkplugConfig(MqttConnection, SinkConfig):
         default=Path("data/sparkplug"),
         description="Folder of a small file with bdSeq and the metrics' names, types and last values.",
     )
+    commands: ByMessage | None = Field(
+        default=None,
+        description="Whether hosts may write tags by NCMD and DCMD; by default they may only ask for a rebirth.",
+    )
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """What is wrong with the certificate files."""
         return file_problems(self)
+
+    def commanded(self) -> ByMessage | None:
+        """How hosts may write, where they may."""
+        return self.commands
 
     def build(self) -> "SparkplugSink":
         """The sink; opens nothing yet."""
@@ -143,8 +154,13 @@ class SparkplugSink(Sink):
         self._news = asyncio.Event()
         self._wrote = 0.0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._commands: HostCommands | None = None
 
     # ---- the seam -----------------------------------------------------------------------------------
+
+    def commanded(self, inbox: Inbox) -> None:
+        """Take what hosts command."""
+        self._commands = HostCommands(inbox, self._echo)
 
     async def __aenter__(self) -> Self:
         memory = await asyncio.to_thread(self._file.read)
@@ -168,6 +184,8 @@ class SparkplugSink(Sink):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._commands is not None:
+            await self._commands.leave()
         await self._leave()
 
     async def lost(self) -> None:
@@ -191,9 +209,9 @@ class SparkplugSink(Sink):
             node, session = self._there()
             largest = session.maximum_packet_size - _OVERHEAD
             for batch in batches:
-                unfit = node.unfit(batch, largest)
-                if unfit is not None:
-                    raise Rejected(unfit.reason, unfit.indices if len(batches) == 1 else None)
+                wrong = unfit(batch, largest)
+                if wrong is not None:
+                    raise Rejected(wrong.reason, wrong.indices if len(batches) == 1 else None)
                 await asyncio.sleep(0)  # others' turn between batches
             await self._obey(node, session)
             await self._publish(session, node.data(batches, self._now()))
@@ -247,7 +265,8 @@ class SparkplugSink(Sink):
         death = Will(will.topic.encode(), encode(will.payload))
         session = await open_session(self._config, self._client_id, will=death, servers=[server])
         try:
-            topics = [node.command_topic, *([node.state_topic] if node.state_topic else [])]
+            commanded = [] if self._commands is None else [node.device_commands]
+            topics = [node.command_topic, *commanded, *([node.state_topic] if node.state_topic else [])]
             await session.subscribe([Subscription(topic) for topic in topics])
             await self._wait_for_host(node, session, server)
             node.message_size = min(node.message_size, session.maximum_packet_size // 2)
@@ -297,11 +316,16 @@ class SparkplugSink(Sink):
         """Give messages to the state machine; what is malformed asks for nothing."""
         taken = list(arrivals)
         for arrival in taken:
-            if arrival.topic == node.command_topic:
-                with suppress(Malformed):
-                    node.command(decode(arrival.payload))
-            else:
+            if arrival.topic == node.state_topic:
                 node.state(arrival.topic, arrival.payload)
+                continue
+            with suppress(Malformed):
+                device = node.commanded(arrival.topic)
+                payload = decode(arrival.payload, node.types(device))
+                if not device:
+                    node.command(payload)
+                if self._commands is not None:
+                    self._commands.take(node, device, payload)
         session.acknowledge(taken)
         self._news.set()
 
@@ -345,6 +369,14 @@ class SparkplugSink(Sink):
             messages.append(message)
             await asyncio.sleep(0)  # a birth or a thousand samples take some milliseconds; others' turn between
         await session.publish(messages, 0)
+
+    async def _echo(self, node: EdgeNode, tag: str, value: Value) -> None:
+        """Tell a host what was written, where no sample does."""
+        async with self._turn:
+            line = self._line
+            if line is not None and line.node is node and not node.must_leave:
+                await self._obey(node, line.session)
+                await self._publish(line.session, node.echo(tag, value, self._now()))
 
     async def _fence(self, node: EdgeNode, session: Session) -> None:
         """Return once the broker has read everything before: it answers packets in their order."""

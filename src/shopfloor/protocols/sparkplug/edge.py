@@ -18,16 +18,23 @@ wire, where they are called ``now``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from shopfloor.protocols.sparkplug.edge_memory import KnownDevice, KnownMetric, Memory, forgotten
+from shopfloor.protocols.sparkplug.edge_tags import (
+    BDSEQ,
+    fitting_type,
+    join_tag,
+    quality_word,
+    source_of,
+    split_tag,
+)
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload, Property, PropertySet
-from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, StateTopic, id_problem
+from shopfloor.protocols.sparkplug.topics import NAMESPACE, EdgeTopic, MessageType, StateTopic
 from shopfloor.samples import Batch, Quality, Sample, Value
 
-BDSEQ: Final = "bdSeq"
 REBIRTH: Final = "Node Control/Rebirth"
 SEQUENCE: Final = 256
 """Both seq and bdSeq count from 0 to 255."""
@@ -38,11 +45,6 @@ _MILLISECOND: Final = 10**6
 _MESSAGE_BYTES: Final = 128 * 1024
 _METRIC_BYTES: Final = 128
 """At most what a metric of a data message needs beside its value."""
-_INT64_MAX: Final = 2**63 - 1
-_STALE: Final = 500
-_SOURCE: Final = "$source/"
-_CONNECTED: Final = "/connected"
-_FORBIDDEN: Final = str.maketrans({"%": "%25", "+": "%2B", "#": "%23"})
 
 
 class Publication(NamedTuple):
@@ -57,50 +59,6 @@ class Publication(NamedTuple):
         return self.topic.split("/")[2] in (MessageType.NBIRTH, MessageType.DBIRTH)
 
 
-class KnownMetric(msgspec.Struct, kw_only=True):
-    """A metric and what was published of it last."""
-
-    name: str
-    alias: int
-    type: DataType
-    time: int | None = None
-    """ns UTC; None: nothing was published yet."""
-    value: Any = None
-    """A ``Value``; msgspec reads no union of text and bytes."""
-    quality: int = Quality.GOOD
-    status: int = 0
-
-
-class KnownDevice(msgspec.Struct, kw_only=True):
-    """A device, or the node itself, with its metrics."""
-
-    name: str
-    """Empty: the node itself."""
-    metrics: list[KnownMetric] = []
-    sources: list[str] = []
-    """Which sources gave samples of it."""
-
-
-class Memory(msgspec.Struct, kw_only=True):
-    """What an edge node must know after a restart."""
-
-    bd_seq: int | None = None
-    """Of the last CONNECT; None: there was none."""
-    next_alias: int = 1
-    devices: list[KnownDevice] = []
-    connected: dict[str, bool] = {}
-    """Of each source that said so: whether it was connected."""
-    server: int = 0
-    """The position of the server to try first."""
-
-
-class Unfit(NamedTuple):
-    """Samples of a batch that cannot be told in Sparkplug."""
-
-    reason: str
-    indices: Sequence[int]
-
-
 class _HostState(msgspec.Struct):
     online: bool
     timestamp: int
@@ -109,7 +67,7 @@ class _HostState(msgspec.Struct):
 class _Device:
     """A device in this session; the one without a name is the node."""
 
-    __slots__ = ("born", "metrics", "name", "pending", "size", "sources")
+    __slots__ = ("born", "metrics", "name", "pending", "size", "sources", "types")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -118,6 +76,8 @@ class _Device:
         self.born = False
         self.pending: list[Metric] = []
         self.size = 0
+        self.types: dict[int | str, DataType] | None = None
+        """Of the metrics by alias and name; None: to be made anew."""
 
 
 class _Place(NamedTuple):
@@ -173,6 +133,7 @@ class EdgeNode:
             device.sources.update(known.sources)
             for metric in known.metrics:
                 device.metrics[metric.name] = msgspec.structs.replace(metric)
+        self._by_alias = {m.alias: (d.name, m) for d in self._devices.values() for m in d.metrics.values()}
         self._seq = 0
         self._host_time: int | None = None
         self._rebirth = False
@@ -207,6 +168,15 @@ class EdgeNode:
         return self._topic(MessageType.NCMD)
 
     @property
+    def device_commands(self) -> str:
+        """DCMD of all devices, to be subscribed to where they may be commanded."""
+        return f"{NAMESPACE}/{self.group}/{MessageType.DCMD}/{self.node}/+"
+
+    def commanded(self, topic: str) -> str:
+        """The device that a message to one of these topics commands; empty: the node itself."""
+        return "" if topic == self.command_topic else topic.rpartition("/")[2]
+
+    @property
     def state_topic(self) -> str:
         """STATE of the primary host, to be subscribed to at QoS 1; empty when none is obeyed."""
         return str(StateTopic(self.primary_host)) if self.primary_host else ""
@@ -234,9 +204,37 @@ class EdgeNode:
             self.host_online = said.online
 
     def command(self, payload: Payload) -> None:
-        """Take an NCMD; all that it can ask for is a rebirth."""
+        """Take an NCMD, which may ask for a rebirth; what else it may ask for, ``orders`` tells."""
         if any(metric.name == REBIRTH and metric.value is True for metric in payload.metrics):
             self._rebirth = True
+
+    def metric(self, device: str, key: int | str) -> KnownMetric | None:
+        """The metric of a device (empty: of the node) with this alias or name, where it was born."""
+        if isinstance(key, str):
+            found = self._devices.get(device)
+            return None if found is None else found.metrics.get(key)
+        known = self._by_alias.get(key)
+        return known[1] if known is not None and known[0] == device else None
+
+    def types(self, device: str) -> dict[int | str, DataType]:
+        """The types of a device's metrics by alias and name, for reading a command to it."""
+        found = self._devices.get(device)
+        if found is None:
+            return {}
+        if found.types is None:
+            metrics = found.metrics.values()
+            found.types = {m.alias: m.type for m in metrics} | {m.name: m.type for m in metrics}
+        return found.types
+
+    @staticmethod
+    def tag_of(device: str, name: str) -> str:
+        """The tag that is told as this metric."""
+        return join_tag(device, name)
+
+    def told(self, tag: str) -> int | None:
+        """The time of what was told last of a tag, ns UTC; None: nothing was."""
+        place = self._places.get(tag) or self._find(tag)
+        return None if place is None else place.metric.time
 
     def rebirth_due(self) -> int | None:
         """When to be born again because a host asked, ms; None: nobody did. Until then no data may be published."""
@@ -297,11 +295,6 @@ class EdgeNode:
 
     # ---- data ---------------------------------------------------------------------------------------
 
-    def unfit(self, batch: Batch, largest: int) -> Unfit | None:
-        """The samples that cannot be told, and why; None when all can. ``largest`` is of a text or bytes."""
-        found = [(index, reason) for index, sample in enumerate(batch) if (reason := _unfit(sample, largest))]
-        return Unfit(found[0][1], [index for index, _ in found]) if found else None
-
     def data(self, batches: Sequence[Batch], now: int) -> Iterator[Publication]:
         """The messages that tell these samples, to be published in this order; ``confirm`` once they are held.
 
@@ -316,12 +309,29 @@ class EdgeNode:
                 yield from self._flush_all(now)
                 yield from self.births(now)
             for sample in batch:
-                source = _source_of(sample.tag)
+                source = source_of(sample.tag)
                 if source is not None:
                     yield from self._source_is(source, sample, now, late=late)
                 else:
                     yield from self._tell(batch.source, sample, now, late=late)
         yield from self._flush_all(now)
+
+    def echo(self, tag: str, value: Value, now: int) -> Iterator[Publication]:
+        """Tell what was written and read back, where no sample tells it: the tag had this value already.
+
+        It is no sample, so it leaves no trace in what the node knows.
+        """
+        device, metric = self._places.get(tag) or self._find(tag) or (None, None)
+        if device is None or metric is None or not device.born:
+            return
+        if metric.type is DataType.DOUBLE and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if fitting_type(value, metric.type) is not metric.type:
+            return  # told with another type than its birth's, it could not be read
+        time = max(now * _MILLISECOND, metric.time or 0)
+        said = Sample(tag, time, value)
+        kind = MessageType.DDATA if device.name else MessageType.NDATA
+        yield self._message(kind, device, [self._datum(metric, said, historical=False)], now)
 
     def confirm(self) -> None:
         """What ``data`` gave so far is held by the other side."""
@@ -338,7 +348,7 @@ class EdgeNode:
             devices=[
                 KnownDevice(
                     name=device.name,
-                    metrics=[self._confirmed(m) if values else _forgotten(m) for m in device.metrics.values()],
+                    metrics=[self._confirmed(m) if values else forgotten(m) for m in device.metrics.values()],
                     sources=sorted(device.sources),
                 )
                 for device in self._devices.values()
@@ -360,7 +370,7 @@ class EdgeNode:
             for tag, value in zip(batch.tags, batch.values, strict=True):
                 place = self._places.get(tag)
                 if place is None:
-                    if _source_of(tag) is not None:
+                    if source_of(tag) is not None:
                         continue
                     place = self._find(tag)
                     if place is None:
@@ -383,9 +393,11 @@ class EdgeNode:
     def _add(self, tag: str, value: Value) -> _Place:
         device_name, name = split_tag(tag)
         device = self._device(device_name)
-        metric = KnownMetric(name=name, alias=self._next_alias, type=_fitting_type(value, None))
+        metric = KnownMetric(name=name, alias=self._next_alias, type=fitting_type(value, None))
         self._next_alias += 1
         device.metrics[name] = metric
+        device.types = None
+        self._by_alias[metric.alias] = (device.name, metric)
         place = self._places[tag] = _Place(device, metric)
         return place
 
@@ -395,7 +407,7 @@ class EdgeNode:
     def _tell(self, source: str, sample: Sample, now: int, *, late: bool) -> Iterator[Publication]:
         """Add a sample to its device's message, after a birth where one is needed."""
         device, metric = self._places[sample.tag]
-        kind = _fitting_type(sample.value, metric.type)
+        kind = fitting_type(sample.value, metric.type)
         older = metric.time is not None and sample.time < metric.time
         if kind != metric.type:
             yield from self._tell_retyped(device, metric, kind, sample, now, late=late, older=older)
@@ -419,6 +431,7 @@ class EdgeNode:
         before = msgspec.structs.replace(metric)
         self._note(metric)
         yield from self._flush_all(now)
+        device.types = None
         metric.type, metric.time, metric.value = kind, None, None
         yield from self._birth_of([device], now)
         device.pending.append(self._datum(metric, sample, historical=late or older))
@@ -427,6 +440,7 @@ class EdgeNode:
             self._behind |= late
             return
         yield from self._flush(device, now)
+        device.types = None
         metric.type, metric.time, metric.value = before.type, before.time, before.value
         yield from self._birth_of([device], now)
 
@@ -456,7 +470,7 @@ class EdgeNode:
     def _properties(self, said: KnownMetric | Sample, time: int, *, always: bool) -> PropertySet:
         """Quality in Sparkplug's three words, and exactly where those do not suffice; the protocol's own status."""
         found: dict[str, Property] = {}
-        word = _quality_word(said.quality)
+        word = quality_word(said.quality)
         if always or word != Quality.GOOD:
             found["Quality"] = Property(DataType.INT32, word)
         if word != said.quality:
@@ -513,78 +527,3 @@ class EdgeNode:
 
     def _topic(self, kind: MessageType, device: str = "") -> str:
         return str(EdgeTopic(self.group, kind, self.node, device or None))
-
-
-def _forgotten(metric: KnownMetric) -> KnownMetric:
-    return KnownMetric(name=metric.name, alias=metric.alias, type=metric.type)
-
-
-def split_tag(tag: str) -> tuple[str, str]:
-    """A tag's device and metric; the device is empty where the tag has one level only (a metric of the node)."""
-    device, slash, name = tag.partition("/")
-    if not (device and slash and name):
-        return "", tag
-    return device.translate(_FORBIDDEN), name
-
-
-def _source_of(tag: str) -> str | None:
-    """The source that a tag ``$source/NAME/connected`` speaks of."""
-    if tag.startswith(_SOURCE) and tag.endswith(_CONNECTED):
-        return tag[len(_SOURCE) : -len(_CONNECTED)]
-    return None
-
-
-def _unfit(sample: Sample, largest: int) -> str:
-    """Why a sample cannot be told; empty when it can."""
-    value = sample.value
-    if sample.time < 0:
-        return "Sparkplug has no times before 1970"
-    if isinstance(value, str | bytes):
-        try:
-            size = len(value.encode()) if isinstance(value, str) else len(value)
-        except UnicodeEncodeError as error:
-            return f"cannot be written as UTF-8: {error}"
-        if size > largest:
-            return f"larger than the {largest} bytes that the broker takes"
-    return _tag_problem(sample.tag)
-
-
-@lru_cache(65536)
-def _tag_problem(tag: str) -> str:
-    """Why a tag can be no metric; empty when it can."""
-    device, name = split_tag(tag)
-    if tag == BDSEQ:
-        return f"{BDSEQ} is a name of Sparkplug's own; give the tag another one"
-    problem = id_problem(device) if device else None
-    if problem is not None:
-        return f"{device!r} cannot be the id of a device: {problem}"
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        return f"the tag's name cannot be written as UTF-8: {error}"
-    return ""
-
-
-def _fitting_type(value: Value, known: DataType | None) -> DataType:
-    """The data type for a value: the known one as long as it holds the value exactly."""
-    match value:
-        case None:
-            return DataType.STRING if known is None else known
-        case bool():
-            return DataType.BOOLEAN
-        case int():
-            unsigned = value > _INT64_MAX or (known is DataType.UINT64 and value >= 0)
-            return DataType.UINT64 if unsigned else DataType.INT64
-        case float():
-            return DataType.DOUBLE
-        case str():
-            return DataType.STRING
-        case bytes():
-            return DataType.BYTES
-
-
-def _quality_word(quality: int) -> int:
-    """Sparkplug's quality: 192 good, 0 bad, 500 stale for what is neither."""
-    if quality >= Quality.GOOD:
-        return Quality.GOOD
-    return _STALE if quality >= Quality.UNCERTAIN else Quality.BAD
