@@ -144,6 +144,7 @@ def _configuration(host: str, port: int) -> Sequence[str]:
         # By default Mosquitto drops messages of fast publishers once 20 are in flight and 1000 queued.
         "max_inflight_messages 0",
         "max_queued_messages 0",
+        "set_tcp_nodelay true",  # else a second message waits for the acknowledgement of the first, up to 40 ms
         f"listener {port} {host}",
         "allow_anonymous true",
     ]
