@@ -19,7 +19,17 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms} | {"__init__": 0, "testing": 4}
-CLI = {"__main__", "browsing", "demo", "listening", "logs", "remote", "reports", "running"}  # beside the command line
+CLI = {
+    "__main__",
+    "browsing",
+    "demo",
+    "listening",
+    "load_test",
+    "logs",
+    "remote",
+    "reports",
+    "running",
+}  # beside the command line
 MAY_USE_TESTING = {"testing", "bench"}
 SEAMS_KNOW = ("seams", "samples")  # the one import inside a floor: the seams speak of samples
 

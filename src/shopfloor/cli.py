@@ -206,6 +206,51 @@ def sparkplug_listen(
     _run(listening.listen(settings, running.until_stopped(_seconds(duration)), as_json=as_json))
 
 
+@shopfloor.command("load-test")
+@click.option("--nodes", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Edge nodes.")
+@click.option("--devices", type=click.IntRange(1, 1000), default=10, show_default=True, help="Devices of each node.")
+@click.option("--metrics", type=click.IntRange(1, 1000), default=10, show_default=True, help="Metrics of each device.")
+@click.option("--interval", default="1s", show_default=True, help="How often each device sends all of them.")
+@click.option("--for", "duration", default="60s", show_default=True, help="How long, e.g. 300s.")
+@click.option(
+    "--server",
+    help="Your own broker, mqtt://host:1883 or mqtts://host:8883 for TLS; by default one of its own with a Shopfloor.",
+)
+@click.option("--group", default="load", show_default=True, help="The Sparkplug group of the nodes.")
+@click.option("--username", help="User name at --server; the password comes from SHOPFLOOR_MQTT_PASSWORD.")
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), help="PEM file of the authority of the broker's certificate."
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+def load_test(  # noqa: PLR0913, PLR0917  # an option each
+    nodes: int,
+    devices: int,
+    metrics: int,
+    interval: str,
+    duration: str,
+    server: str | None,
+    group: str,
+    username: str | None,
+    ca_file: Path | None,
+    as_json: bool,  # noqa: FBT001  # a flag
+) -> None:
+    """Play many Sparkplug edge nodes and say what became of every sample.
+
+    Without --server it starts a broker and a whole Shopfloor of its own in a temporary folder, and measures until
+    each sample is durable in the historian. With --server it measures until a subscriber of its own has received
+    it; whoever else listens there gets the load, too. Exit 1 unless every sample arrived exactly once.
+    """
+    from shopfloor import listening, load_test as testing  # noqa: PLC0415
+    from shopfloor.simulators.sparkplug_fleet import Shape  # noqa: PLC0415
+
+    if server is None and (username or ca_file):
+        raise click.UsageError("--username and --ca-file are for a broker of yours; give it by --server")
+    settings = server and listening.connection(server, username, os.environ.get("SHOPFLOOR_MQTT_PASSWORD"), ca_file)
+    shape = Shape(group=group, nodes=nodes, devices=devices, metrics=metrics)
+    every, whole = _duration(interval, "--interval"), _duration(duration, "--for")
+    _run(testing.run(testing.load(shape, every, whole, settings or None), as_json=as_json))
+
+
 @shopfloor.command()
 @click.argument("tag")
 @URL
@@ -299,9 +344,14 @@ def bench(name: str, *, as_json: bool, thorough: bool) -> None:
 
 
 def _seconds(duration: str | None) -> float | None:
+    return None if duration is None else _duration(duration, "--for") / 1e9
+
+
+def _duration(text: str, option: str) -> int:
+    """A duration in ns."""
     from shopfloor.plant import parse_duration  # noqa: PLC0415
 
     try:
-        return None if duration is None else parse_duration(duration) / 1e9
+        return parse_duration(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--for") from error
+        raise click.BadParameter(str(error), param_hint=option) from error
