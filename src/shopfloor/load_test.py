@@ -126,7 +126,9 @@ class _Test:
         self._wanted = wanted
         self._quiet = quiet
         self._stages: Sequence[Stage] = ("historian", "journal") if wanted.server is None else ("received",)
-        self._accounts = {one: Account(shape.all_devices, shape.metrics, wanted.turns) for one in self._stages}
+        self._accounts: dict[Stage, Account] = {
+            one: Account(shape.all_devices, shape.metrics, wanted.turns) for one in self._stages
+        }
         self._main = self._accounts[self._stages[0]]
         self._ours = {tag: number for number, tag in enumerate(shape.tag_names())}
         self._numbers: list[int] = []

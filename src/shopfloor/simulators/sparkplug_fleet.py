@@ -19,7 +19,8 @@ import msgspec
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt import Message, Will
 from shopfloor.protocols.mqtt_session import Session, Subscription, open_session
-from shopfloor.protocols.sparkplug.edge import EdgeNode, KnownDevice, KnownMetric, Memory, Publication
+from shopfloor.protocols.sparkplug.edge import EdgeNode, Publication
+from shopfloor.protocols.sparkplug.edge_memory import KnownDevice, KnownMetric, Memory
 from shopfloor.protocols.sparkplug.model import DataType
 from shopfloor.protocols.sparkplug.payload import Malformed, decode, encode
 from shopfloor.samples import Batch, Unavailable, Value
