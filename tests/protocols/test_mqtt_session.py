@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shopfloor.plant.mqtt import MqttConnection
-from shopfloor.protocols.mqtt import Message, Will
+from shopfloor.protocols.mqtt import Message, Will, encode_publish
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
 from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.testing.certificates import Authority
@@ -147,6 +147,9 @@ async def scripted(answer: bytes) -> AsyncIterator[int]:
         b"\x34\x06\x00\x01a\x00\x01\x00",  # QoS 2 was not asked for
         b"\x30\x08\x00\x01a\xff\xff\xff\xff\xff",
         b"\x30\x04\x00\x01a\x09",  # properties longer than the packet
+        b"\x32\x04\x00\x01a\x00",  # half an identifier
+        b"\x30\x01\x00",  # half a length of the topic
+        b"\x30\xff\xff\xff\xff\x01",  # a length of more than four bytes
     ],
 )
 async def test_a_malformed_message_ends_the_connection_with_a_word(message: bytes) -> None:
@@ -154,6 +157,30 @@ async def test_a_malformed_message_ends_the_connection_with_a_word(message: byte
         await opened.subscribe([Subscription("a")])
         with pytest.raises(Unavailable, match="malformed"):
             await take(opened, 1)
+
+
+@VERSIONS
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7, 130, 1000, 100_000])
+async def test_however_the_network_cuts_the_packets_the_messages_are_the_same(version: str, at_once: int) -> None:
+    """Bodies below and above 128 and 16,384 bytes, whose lengths take one, two and three bytes."""
+    number = {"5": 5, "3.1.1": 4}[version]
+    said = [
+        Message(b"a/%d" % i, b"x" * size, retain=bool(i % 2))
+        for i, size in enumerate([0, 1, 100, 116, 117, 118, 119, 120, 121, 122, 130, 3000, 16_370, 16_380, 20_000, 5])
+    ]
+    stream = b"".join(
+        b"".join(encode_publish(message, i % 2, i % 2 and i, number)) + b"\xd0\x00" for i, message in enumerate(said)
+    )
+    opened = Session(number, 0, 1)
+    opened.data_received(b"\x20\x03\x00\x00\x00" if version == "5" else b"\x20\x02\x00\x00")
+    for begin in range(0, len(stream), at_once):
+        opened.data_received(stream[begin : begin + at_once])
+    found: list[Arrival] = []
+    while taken := opened.taken():
+        found += taken
+    assert opened.lost is None
+    assert [(one.topic.encode(), one.payload, one.retained) for one in found] == [one[:3] for one in said]
+    assert [one.packet_id for one in found] == [i % 2 and i for i in range(len(said))]
 
 
 async def test_an_unanswered_subscription_is_unavailable() -> None:

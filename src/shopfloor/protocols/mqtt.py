@@ -82,6 +82,14 @@ def reason_text(code: int) -> str:
     return _REASONS.get(code, f"reason code 0x{code:02x}")
 
 
+def malformed(what: str) -> str:
+    """What is said of a broker that breaks the protocol."""
+    return (
+        f"the broker sent a malformed {what}; see whether the address and port are those of an MQTT broker, "
+        "and try another `version`"
+    )
+
+
 class Address(NamedTuple):
     """Where a broker listens."""
 

@@ -5,10 +5,12 @@
 """
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
+import msgspec
 from gmqtt.mqtt.constants import MQTTCommands, MQTTv50
 
 from shopfloor.protocols.mqtt import (
@@ -21,7 +23,7 @@ from shopfloor.protocols.mqtt import (
     Will,
     connect_with,
     encode_length,
-    find_frame,
+    malformed,
     reason_text,
     variable_length,
 )
@@ -33,11 +35,15 @@ _TOPICS: Final = 100_000
 """How many topics are remembered as text."""
 _USUAL: Final = 1000
 """Bytes of a topic that is worth remembering; MQTT allows 65,535."""
+_PUBACK: Final = 0x40020000
+"""The whole packet as one number, to which the packet identifier is added."""
+_LONGEST_LENGTH: Final = 4
+"""Bytes of a variable byte integer."""
 _WITHDRAW: Final = MQTTCommands.UNSUBSCRIBE | 0x02
 _ASK: Final = MQTTCommands.SUBSCRIBE | 0x02
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A message that came."""
 
     topic: str
@@ -87,9 +93,12 @@ class Session(Publisher):
         """``keep_alive`` and ``patience`` are in seconds."""
         super().__init__(version, keep_alive, patience)
         self._turn = asyncio.Lock()
-        self._arrived: deque[list[Arrival]] = deque()
+        self._arrived: deque[tuple[list[Arrival], int]] = deque()
+        """What came with each read, and its bytes."""
         self._waiting_bytes = 0
         self._held_back = False
+        self._needed = 0
+        """How many bytes the buffer must have before there can be a packet in it."""
         self._news = asyncio.Event()
         self._topics: dict[bytes, str] = {}
 
@@ -139,8 +148,8 @@ class Session(Publisher):
         """What came with the oldest read that was not taken yet; empty when there is none."""
         if not self._arrived:
             return []
-        arrivals = self._arrived.popleft()
-        self._waiting_bytes -= sum(len(one.payload) for one in arrivals)
+        arrivals, size = self._arrived.popleft()
+        self._waiting_bytes -= size
         if self._held_back and self._waiting_bytes <= WAITING_LIMIT // 2 and self._transport is not None:
             self._held_back = False
             if not self._transport.is_closing():
@@ -149,32 +158,45 @@ class Session(Publisher):
 
     def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
         """Send PUBACK for those of QoS 1, in their order; nothing happens when the connection is lost."""
-        self._write(b"".join(b"\x40\x02" + one.packet_id.to_bytes(2, "big") for one in arrivals if one.packet_id))
+        acknowledgements = [_PUBACK | one.packet_id for one in arrivals if one.packet_id]
+        self._write(struct.pack(f"!{len(acknowledgements)}I", *acknowledgements))
 
     # ---- asyncio.Protocol ---------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Take packets apart; messages that came together stay together."""
-        buffer = self._buffer
-        buffer += data
+        data = self._joined(data)
+        if not data:
+            return
         arrivals: list[Arrival] = []
-        at = 0
-        while (found := find_frame(buffer, at)) is not None:
-            begin, end = found
-            head = buffer[at]
-            if head & 0xF0 == 0x30 and self._accepted.done():  # noqa: PLR2004  # PUBLISH
-                arrival = self._message(head, bytes(buffer[begin:end]))
+        introduced = self._accepted.done()
+        at, end, size = 0, 0, len(data)
+        while at + 1 < size:
+            head, length, begin = data[at], data[at + 1], at + 2
+            if length > 0x7F:  # noqa: PLR2004  # it goes on in the next byte
+                if begin < size and data[begin] < 0x80:  # noqa: PLR2004  # and ends there, as it mostly does
+                    length += (data[begin] << 7) - 0x80
+                    begin += 1
+                else:
+                    begin, length = self._length(data, at + 1)
+            end = begin + length
+            if end > size:
+                break
+            if head & 0xF0 == 0x30 and introduced:  # noqa: PLR2004  # PUBLISH
+                arrival = self._message(head, data, begin, end)
                 if arrival is None:
-                    self._lose(Unavailable("the broker sent a malformed message"))
+                    self._lose(Unavailable(malformed("message")))
                     break
                 arrivals.append(arrival)
-                self._unanswered = False
             else:
-                self._packet(head, bytes(buffer[begin:end]))
+                self._packet(head, data[begin:end])
+                introduced = self._accepted.done()
             at = end
-        del buffer[:at]
+        self._buffer += data[at:]
+        self._needed = end - at
         if arrivals:
-            self._keep(arrivals)
+            self._unanswered = False
+            self._keep(arrivals, at)
         self._send_more()
 
     # ---- inside -------------------------------------------------------------------------------------
@@ -188,9 +210,26 @@ class Session(Publisher):
         super().abort()
         self._news.set()
 
-    def _keep(self, arrivals: list[Arrival]) -> None:
-        self._arrived.append(arrivals)
-        self._waiting_bytes += sum(len(one.payload) for one in arrivals)
+    def _joined(self, data: bytes) -> bytes:
+        """The data behind those that were left over; nothing while no packet can be in them."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return b""
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        return data
+
+    def _length(self, data: bytes, at: int) -> tuple[int, int]:
+        """Where the packet's body begins and how long it is; it ends behind the data while that is not known."""
+        found = variable_length(data, at)
+        if found is None and len(data) - at >= _LONGEST_LENGTH:
+            self._lose(Unavailable(malformed("packet")))
+        return found or (len(data), 1)
+
+    def _keep(self, arrivals: list[Arrival], size: int) -> None:
+        self._arrived.append((arrivals, size))
+        self._waiting_bytes += size
         if self._waiting_bytes > WAITING_LIMIT and not self._held_back and self._transport is not None:
             self._held_back = True
             self._transport.pause_reading()
@@ -201,30 +240,41 @@ class Session(Publisher):
             self._unanswered = False  # the answer may be there; it is we who do not read
         super()._tick()
 
-    def _message(self, head: int, body: bytes) -> Arrival | None:
-        """The message of a PUBLISH packet (OASIS MQTT 5.0, 3.3); None when it is malformed or of QoS 2."""
-        end = 2 + int.from_bytes(body[:2], "big")
-        name = body[2:end]
-        packet_id = 0
+    def _message(self, head: int, data: bytes, begin: int, end: int) -> Arrival | None:
+        """The message of the PUBLISH packet with this body (OASIS MQTT 5.0, 3.3); None for a malformed one or QoS 2."""
         qos = head & 0x06
-        if qos:
-            packet_id = int.from_bytes(body[end : end + 2], "big")
-            end += 2
-        if self.proto_ver == MQTTv50:
-            said = variable_length(body, end)
-            if said is None:
-                return None
-            end = said[0] + said[1]
-        if end > len(body) or not name or qos > 2 or (qos and not packet_id):  # noqa: PLR2004  # QoS 1 is 0x02
+        at = begin + 2
+        if at > end or qos > 2:  # noqa: PLR2004  # QoS 1 is 0x02
             return None
-        topic = self._topics.get(name)
-        if topic is None:
-            topic = name.decode(errors="replace")
-            if len(name) <= _USUAL:
-                if len(self._topics) >= _TOPICS:
-                    self._topics.clear()
-                self._topics[name] = topic
-        return Arrival(topic, body[end:], bool(head & 1), packet_id, bool(head & 8))
+        at += data[begin] << 8 | data[begin + 1]
+        name = data[begin + 2 : at]
+        packet_id = 0
+        if qos:
+            if at + 2 > end:
+                return None
+            packet_id = data[at] << 8 | data[at + 1]
+            at += 2
+        if self.proto_ver == MQTTv50:
+            if at < end and not data[at]:
+                at += 1  # no properties, as mostly
+            else:
+                said = variable_length(data, at)
+                if said is None:
+                    return None
+                at = said[0] + said[1]
+        if at > end or not name or (qos and not packet_id):
+            return None
+        return Arrival(
+            self._topics.get(name) or self._topic(name), data[at:end], bool(head & 1), packet_id, bool(head & 8)
+        )
+
+    def _topic(self, name: bytes) -> str:
+        topic = name.decode(errors="replace")
+        if len(name) <= _USUAL:
+            if len(self._topics) >= _TOPICS:
+                self._topics.clear()
+            self._topics[name] = topic
+        return topic
 
     def _packet(self, head: int, body: bytes) -> None:
         if self._accepted.done() and head & 0xF0 in {MQTTCommands.SUBACK, MQTTCommands.UNSUBACK}:
