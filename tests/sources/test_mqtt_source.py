@@ -383,6 +383,6 @@ async def test_kill_9_loses_nothing_that_the_broker_was_told_to_forget(
 def test_batches_of_two_entries_keep_their_meaning() -> None:
     """The first entry that covers a topic says what it means."""
     source = config(1883, topics=[{"topic": "cell/+/raw", "data_type": "text"}, {"topic": "cell/#"}]).build()
-    meant = [source._meaning(topic) for topic in ("cell/1/raw", "cell/1/PV", "cell", "other", "$SYS/cell")]
+    meant = [source._known_as(topic).meaning for topic in ("cell/1/raw", "cell/1/PV", "cell", "other", "$SYS/cell")]
     assert meant == [source._meanings[0], source._meanings[1], source._meanings[1], None, None]
     assert isinstance(source._batch([]), Batch)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from time import time_ns
 from types import TracebackType
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import msgspec
 import structlog
@@ -24,6 +24,7 @@ from shopfloor.protocols.mqtt import MOST_IN_FLIGHT, Message, file_problems, pac
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
+from shopfloor.sources.mqtt_columns import UNUSUAL, Columns, ShortWay, short_way
 from shopfloor.sources.mqtt_payload import Meaning, MqttTopic, Unreadable, converted
 
 _SECOND: Final = DURATION_UNITS["s"]
@@ -125,6 +126,16 @@ class _NotWritten(Exception):
     """Nothing was published; the text says why."""
 
 
+class _Known(NamedTuple):
+    """What is known of a topic that came."""
+
+    meaning: Meaning | None
+    """None: no entry of `topics` covers it."""
+    short_way: ShortWay | None
+    tags: Sequence[str]
+    """For the short way."""
+
+
 class MqttSource(Source):
     """Subscribes; enter it to connect."""
 
@@ -132,6 +143,7 @@ class MqttSource(Source):
         """Built by ``MqttSourceConfig.build``."""
         self._config = config
         self._meanings = [Meaning(topic) for topic in config.topics]
+        self._short_ways = [short_way(topic) for topic in config.topics]
         self._writes = {write.tag: write for write in config.writes}
         self._client_id = config.client_id or f"shopfloor-{config.name[:40]}-{secrets.token_hex(8)}"
         self._durable_name = config.client_id is not None
@@ -139,7 +151,7 @@ class MqttSource(Source):
         self._kept = False
         """Whether the broker should have a session of ours."""
         self._subscribed = False
-        self._known: dict[str, Meaning | None] = {}
+        self._known: dict[str, _Known] = {}
         self._complained: set[str] = set()
         self._turn = asyncio.Lock()
         self._awaited: dict[str, list[tuple[Value, asyncio.Future[None]]]] = {}
@@ -263,18 +275,28 @@ class MqttSource(Source):
             await session.close()
 
     def _batch(self, arrivals: Sequence[Arrival]) -> Batch:
-        received = time_ns()
-        samples: list[Sample] = []
+        columns = Columns(time_ns())
+        known = self._known
         for arrival in arrivals:
-            samples += self._samples(arrival, received)
+            topic = known.get(arrival.topic) or self._known_as(arrival.topic)
+            if topic.short_way is not None and not arrival.retained:
+                try:
+                    topic.short_way(arrival.payload, topic.tags, columns)
+                except UNUSUAL:
+                    columns.forget()
+                else:
+                    continue
+            for sample in self._samples(arrival, topic.meaning, columns.received):
+                columns.add(sample)
+        batch = columns.batch(self._config.name)
         if self._awaited:
-            self._show(samples)
-        return Batch.of(self._config.name, received, samples)
+            self._show(batch)
+        return batch
 
-    def _samples(self, arrival: Arrival, received: int) -> list[Sample]:
+    def _samples(self, arrival: Arrival, meaning: Meaning | None, received: int) -> list[Sample]:
+        """What a message says; the long way."""
         if arrival.retained and not self._config.retained:
             return []  # MQTT 3.1.1 sends them unasked
-        meaning = self._meaning(arrival.topic)
         if meaning is None:
             self._complain(arrival.topic, "no entry of `topics` covers it; a subscription of an older plant file?")
             return []
@@ -293,15 +315,18 @@ class MqttSource(Source):
             for tag, time, value, quality in readings
         ]
 
-    def _meaning(self, topic: str) -> Meaning | None:
-        if topic in self._known:
-            return self._known[topic]
-        meaning = next((one for one in self._meanings if one.covers(topic)), None)
+    def _known_as(self, topic: str) -> _Known:
+        """What a topic means, worked out when it first comes."""
+        place = next((i for i, one in enumerate(self._meanings) if one.covers(topic)), None)
+        known = _Known(None, None, ())
+        if place is not None:
+            tags = _tags(self._meanings[place], topic)
+            known = _Known(self._meanings[place], self._short_ways[place] if tags else None, tags)
         if len(topic) <= _USUAL:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[topic] = meaning
-        return meaning
+            self._known[topic] = known
+        return known
 
     def _complain(self, topic: str, reason: str) -> None:
         """Count it, and say it once for each topic."""

@@ -217,25 +217,18 @@ class Meaning:
     # ---- payloads -----------------------------------------------------------------------------------
 
     def _plain(self, topic: str, payload: bytes) -> list[Reading]:
-        kind = self.config.data_type
-        value: Value = payload
-        if kind != "bytes":
-            text = payload.decode()
-            value = converted(_untyped(text) if kind == "auto" else text, kind)
-        if value is None:
-            raise Unreadable("it is empty")
-        return [Reading(_tag(self.config.template, topic), None, value)]
+        return [Reading(_tag(self.config.template, topic), None, plain(payload, self.config.data_type))]
 
     def _json(self, topic: str, payload: bytes) -> list[Reading]:
         said = msgspec.json.decode(payload)
         time, quality = self._time_of(said, self._time)
         quality = min(quality, self._quality_of(said)) if quality < Quality.GOOD else self._quality_of(said)
         if self._paths:
-            found = [(value, _at(said, path)) for value, path in self._paths]
+            found = [(value, at_path(said, path)) for value, path in self._paths]
             readings = [
                 _reading(self._tag_of(value, topic), time, leaf, quality, value.data_type)
                 for value, leaf in found
-                if leaf is not _ABSENT
+                if leaf is not ABSENT
             ]
             if not readings:
                 raise Unreadable("it has none of the paths of `values`")
@@ -286,7 +279,7 @@ class Meaning:
                 continue
             said = dict(zip(columns, row, strict=True))
             time, quality = self._time_of(said, [self.config.time] if self.config.time else None)
-            readings += [_reading(tag, time, _untyped(said[name].strip()), quality) for name, tag in tags.items()]
+            readings += [_reading(tag, time, untyped(said[name].strip()), quality) for name, tag in tags.items()]
         return readings
 
     # ---- parts --------------------------------------------------------------------------------------
@@ -298,8 +291,8 @@ class Meaning:
 
     def _time_of(self, said: object, path: Sequence[str] | None) -> tuple[int | None, int]:
         """The time, and the quality that it allows: a time that cannot be read leaves the values uncertain."""
-        found = None if path is None else _at(said, path)
-        if found is None or found is _ABSENT or found == "":
+        found = None if path is None else at_path(said, path)
+        if found is None or found is ABSENT or found == "":
             return None, Quality.GOOD
         try:
             return parse_time(found, self.config.time_format), Quality.GOOD
@@ -309,23 +302,24 @@ class Meaning:
     def _quality_of(self, said: object) -> int:
         if self._quality is None:
             return Quality.GOOD
-        found = _at(said, self._quality)
+        found = at_path(said, self._quality)
         good = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= 255  # noqa: PLR2004  # a byte
         return found if good else Quality.UNCERTAIN
 
 
-_ABSENT: Final = object()
+ABSENT: Final = object()
+"""What is found where there is nothing."""
 
 
-def _at(said: object, path: Sequence[str]) -> Any:
-    """What is at the path; ``_ABSENT`` when there is nothing."""
+def at_path(said: object, path: Sequence[str]) -> Any:
+    """What is at the path; ``ABSENT`` when there is nothing."""
     for part in path:
         if isinstance(said, dict):
-            said = cast("dict[str, object]", said).get(part, _ABSENT)
+            said = cast("dict[str, object]", said).get(part, ABSENT)
         elif isinstance(said, list) and part.isdecimal() and int(part) < len(cast("list[object]", said)):
             said = cast("list[object]", said)[int(part)]
         else:
-            return _ABSENT
+            return ABSENT
     return said
 
 
@@ -368,7 +362,18 @@ def _reading(tag: str, time: int | None, value: object, quality: int, data_type:
     return Reading(tag, time, typed, Quality.BAD if typed is None else quality)
 
 
-def _untyped(text: str) -> Value:
+def plain(payload: bytes, data_type: DataType) -> Value:
+    """The value of a plain payload; raises Unreadable, UnicodeDecodeError."""
+    if data_type == "bytes":
+        return payload
+    text = payload.decode()
+    value = converted(untyped(text) if data_type == "auto" else text, data_type)
+    if value is None:
+        raise Unreadable("it is empty")
+    return value
+
+
+def untyped(text: str) -> Value:
     """Text as the value that it most likely is."""
     if text == "":
         return None
@@ -435,7 +440,9 @@ _converters: Final[dict[str, Callable[[object], Value]]] = {
 def parse_time(said: object, time_format: TimeFormat) -> int:
     """A time of a payload in ns UTC; raises Unreadable for what is none."""
     if isinstance(said, str):
-        said = said if time_format == "iso" else _untyped(said.strip())
+        said = said if time_format == "iso" else said.strip()
+        if time_format != "iso" and ":" not in said:  # what has a colon is no number
+            said = untyped(said)
     if isinstance(said, str) and time_format in ("auto", "iso"):
         time = _iso(said)
     elif isinstance(said, int | float) and not isinstance(said, bool) and time_format != "iso":
@@ -461,10 +468,18 @@ def _unit(size: float) -> Literal["s", "ms", "us", "ns"]:
 def _iso(text: str) -> int:
     """ISO 8601 to the nanosecond."""
     fraction = _FRACTION.search(text)
+    if fraction is None:
+        return _whole_second(text)
+    whole = _whole_second(text[: fraction.start()] + text[fraction.end() :])
+    return whole + int(fraction[1][:9].ljust(9, "0"))
+
+
+@lru_cache(4096)
+def _whole_second(text: str) -> int:
+    """Most messages of a second name the same one."""
     try:
-        moment = datetime.fromisoformat(text if fraction is None else text[: fraction.start()] + text[fraction.end() :])
+        moment = datetime.fromisoformat(text)
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError) as error:
         raise Unreadable("its time cannot be read") from error
-    whole = (since.days * 86_400 + since.seconds) * 10**9
-    return whole + (int(fraction[1][:9].ljust(9, "0")) if fraction else 0)
+    return (since.days * 86_400 + since.seconds) * 10**9
