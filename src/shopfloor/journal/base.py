@@ -134,6 +134,10 @@ class Journal(Protocol):
         """The last durable checkpoint of a source."""
         ...
 
+    async def newest(self) -> int | None:
+        """When the newest entry was received that is known of, trimmed ones included; ns UTC, None: there is none."""
+        ...
+
     async def ledger(self) -> list[LedgerRow]:
         """Every sum of the ledger."""
         ...

@@ -253,6 +253,14 @@ class SqliteJournal:
         found: bytes | None = row and row[0]
         return found
 
+    async def newest(self) -> int | None:
+        """When the newest entry was received that is known of, ns UTC."""
+        kept = "SELECT received FROM entry ORDER BY offset DESC LIMIT 1"
+        query = f"SELECT max(t) FROM (SELECT ({kept}) AS t UNION ALL SELECT max(last) FROM tally)"  # noqa: S608  # fixed
+        row = await self._aside(lambda db: db.execute(query).fetchone())
+        found: int | None = row[0]
+        return found or None
+
     async def ledger(self) -> list[LedgerRow]:
         """Every sum of the ledger."""
         return await self._aside(sums)

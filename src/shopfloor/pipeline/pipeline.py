@@ -13,6 +13,7 @@ from shopfloor.commands import Audit, CommandInbox, Commands, audit_path
 from shopfloor.historian.base import Historian
 from shopfloor.journal import DeadLetter, JournalState, LedgerRow, SqliteJournal
 from shopfloor.pipeline.live import Live
+from shopfloor.pipeline.presence import Presence
 from shopfloor.pipeline.processors import ProcessorRunner
 from shopfloor.pipeline.runner import Runner
 from shopfloor.pipeline.sinks import HistorianRunner, SinkRunner
@@ -71,7 +72,8 @@ class Pipeline:
 
     async def _start(self, journal: SqliteJournal) -> None:
         plant, clock, recover = self.plant, self._clock, self.commands.recover
-        self._sources = [SourceRunner(c, journal, self.live, clock, recover) for c in plant.sources]
+        presence = Presence(journal, clock)
+        self._sources = [SourceRunner(c, journal, presence, self.live, clock, recover) for c in plant.sources]
         self._processors = [ProcessorRunner(c, journal, self.live, clock) for c in plant.processors]
         self._sinks = [SinkRunner(c, journal, clock, self._inbox(c)) for c in plant.sinks]
         if plant.historian is not None:
@@ -82,6 +84,8 @@ class Pipeline:
         # Every reader must be known before the first sample, else trimming could pass it by.
         for reading in (*self._readers(), *self._processors):
             await journal.reader(reading.name)
+        with contextlib.suppress(Unavailable):  # a disk that refuses is said by the components
+            await presence.recover()
         for runner in self._runners():
             runner.start()
         if plant.processors:

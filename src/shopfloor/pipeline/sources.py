@@ -1,7 +1,5 @@
 """Runs a source: what it yields becomes durable, then visible, and only then is the generator resumed."""
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import ClassVar, Final, Literal
@@ -10,13 +8,11 @@ import structlog
 
 from shopfloor.journal import Journal
 from shopfloor.pipeline.live import Live
+from shopfloor.pipeline.presence import Presence
 from shopfloor.pipeline.runner import Runner
 from shopfloor.plant import SourceConfig
 from shopfloor.samples import Batch, Command, Outcome, Quality, Sample, Unavailable
 from shopfloor.seams import Source
-
-NOTE_SECONDS: Final = 1.0
-"""A full journal must not keep a source from leaving."""
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
@@ -30,6 +26,7 @@ class SourceRunner(Runner):
         self,
         config: SourceConfig,
         journal: Journal,
+        presence: Presence,
         live: Live,
         clock: Callable[[], int],
         connected: Callable[[], Awaitable[None]],
@@ -38,6 +35,7 @@ class SourceRunner(Runner):
         super().__init__(config, clock)
         self._build = config.build
         self._journal = journal
+        self._presence = presence
         self._live = live
         self._connected = connected
         self._source: Source | None = None
@@ -63,7 +61,7 @@ class SourceRunner(Runner):
             self._source = source
             try:
                 await self._connected()  # a button must come up also while the journal is full
-                await self._note(connected=True)
+                await self._presence.note(self.name, connected=True)
                 self.running()  # not before: a disk that refuses is no return
                 self._live.regain(self._tags)
                 async with aclosing(source.batches()) as batches:
@@ -72,14 +70,7 @@ class SourceRunner(Runner):
             finally:
                 self._source = None
                 self._live.lose(self._tags)
-                with contextlib.suppress(Unavailable, TimeoutError):
-                    async with asyncio.timeout(NOTE_SECONDS):
-                        await self._note(connected=False)
-
-    async def _note(self, *, connected: bool) -> None:
-        """Journal whether the source is connected: the historian keeps it, so a gap can be told from a standstill."""
-        now = self._clock()
-        await self._journal.append(Batch("$source", now, (f"$source/{self.name}/connected",), (now,), (connected,)))
+                await self._presence.lost(self.name)
 
     async def _take(self, batch: Batch) -> None:
         if not len(batch) and batch.checkpoint is None and not batch.lost_before:

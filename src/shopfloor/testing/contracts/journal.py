@@ -63,6 +63,20 @@ class JournalContract(ABC):
             assert [_number(entry) for entry in entries] == list(range(20))
             assert keeper.position < offsets[0]
 
+    async def test_it_knows_when_the_newest_entry_was_received(self, tmp_path: Path) -> None:
+        """Also when the entry is trimmed, because every reader has it."""
+        async with self._opened(tmp_path) as journal:
+            assert await journal.newest() is None
+            reader = await journal.reader("sink")
+            for number in range(3):
+                await journal.append(_batch(number))
+                assert await journal.newest() == _batch(number).received
+            (*_, last) = await _read(reader, 3)
+            await reader.commit(
+                last.offset, [Tally(last.offset, last.source, "delivered", last.samples, last.received)]
+            )
+            assert await journal.newest() == last.received
+
     async def test_reading_waits_for_the_next_entry(self, tmp_path: Path) -> None:
         """A reader at the head sleeps until something becomes durable, and never gets an empty list."""
         async with self._opened(tmp_path) as journal:
