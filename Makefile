@@ -100,4 +100,5 @@ tests/peers/tahu/target/.built: $(shell find tests/peers/tahu/src -type f 2>/dev
 	@cd $* && mvn -q -B compile | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
 
 $(APP): $(WEB_MODULES) $(WEB_SOURCES) | .venv/.run
+	@echo "building the console" >&2
 	@$(if $(WEB_MODULES),(cd web && $(NPM) run --silent build -- --logLevel warn),mkdir -p $(@D)) && touch $@

@@ -53,6 +53,7 @@ create() {
 
 install() {
     local options=(-c tools/constraints.txt) group
+    say "installing Shopfloor and what it needs into .venv ($*)"
     for group in "$@"; do options+=(--group "$group"); done
     [ -x .venv/bin/uv ] || .venv/bin/python -m pip install -q uv || true
     if [ -x .venv/bin/uv ] && .venv/bin/uv pip install -q --python .venv/bin/python -e . "${options[@]}"; then

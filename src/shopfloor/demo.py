@@ -129,12 +129,13 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
             f"the folder {place} cannot be made: {error.strerror}; choose another by --folder"
         ) from error
     _plant(place, listen)  # a wrong --listen is said before anything starts
-    async with _press() as press, Broker() as broker:
-        plant = _plant(place, listen, press.port, broker.port)
-        async with running.running(plant) as pipeline:
-            click.echo(_welcome(listen, press, broker, place))
-            await running.until_stopped(seconds)
-            statuses = pipeline.components()
+    with running.stopping() as stop:
+        async with _press() as press, Broker() as broker:
+            plant = _plant(place, listen, press.port, broker.port)
+            async with running.running(plant) as pipeline:
+                click.echo(_welcome(listen, press, broker, place))
+                await running.until_stopped(seconds, stop=stop)
+                statuses = pipeline.components()
     rows = read_file(plant.journal.path)
     click.echo(f"{reports.components(statuses)}\n\n{reports.summary(rows)}\n\n{reports.ledger(rows)}")
     return 0 if reports.balanced(rows) and all(status.samples for status in statuses) else 1

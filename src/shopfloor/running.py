@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Final
 
 import structlog
@@ -43,22 +43,42 @@ async def running(plant: Plant) -> AsyncGenerator[Pipeline]:
                 await console
 
 
-async def until_stopped(seconds: float | None = None, *, with_parent: bool = False) -> None:
-    """Wait for SIGINT or SIGTERM, for so many seconds, or until standard input ends (``with_parent``)."""
+@contextmanager
+def stopping() -> Generator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set, also while things are still starting; a second one ends at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if with_parent:
-        # A daemon: a thread of the loop's pool that waits for input would keep the process from ending.
-        threading.Thread(target=_until_input_ends, args=(loop, stop), daemon=True).start()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def told(number: int) -> None:
+        if stop.is_set():
+            loop.remove_signal_handler(number)
+            os.kill(os.getpid(), number)
+        stop.set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, told, number)
     try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def until_stopped(
+    seconds: float | None = None, *, with_parent: bool = False, stop: asyncio.Event | None = None
+) -> None:
+    """Wait for SIGINT or SIGTERM, for so many seconds, or until standard input ends (``with_parent``).
+
+    ``stop`` of a ``stopping`` that began before.
+    """
+    with nullcontext(stop) if stop is not None else stopping() as told:
+        if with_parent:
+            # A daemon: a thread of the loop's pool that waits for input would keep the process from ending.
+            threading.Thread(target=_until_input_ends, args=(asyncio.get_running_loop(), told), daemon=True).start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await stop.wait()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+                await told.wait()
 
 
 def _until_input_ends(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -70,10 +90,11 @@ def _until_input_ends(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> N
 
 async def run(plant: Plant, seconds: float | None = None) -> None:
     """Run a plant until it is stopped. Raises Misconfigured when it cannot start."""
-    async with running(plant):
-        logger.info("running", site=plant.plant.site, console=_console(plant))
-        await until_stopped(seconds)
-        logger.info("stopping")
+    with stopping() as stop:
+        async with running(plant):
+            logger.info("running", site=plant.plant.site, console=_console(plant))
+            await until_stopped(seconds, stop=stop)
+            logger.info("stopping")
 
 
 def _console(plant: Plant) -> str | None:

@@ -157,6 +157,20 @@ def test_a_plant_runs_is_written_to_and_stops_by_sigterm(tmp_path: Path, press: 
     assert shopfloor("ledger", "--plant", str(path), "forget", "nobody", folder=tmp_path).returncode == 2
 
 
+def test_sigterm_during_the_start_ends_cleanly(tmp_path: Path, press: int) -> None:
+    """The journal exists before the console answers: what is half started is stopped in order."""
+    path = plant_file(tmp_path, press, free_port())
+    with subprocess.Popen([*RUN, "run", str(path)], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        deadline = time.monotonic() + 40
+        while not list(tmp_path.rglob("journal.db")) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=40)
+    assert server.returncode == 0, said
+    assert "stopping" in said
+    assert shopfloor("ledger", "--plant", str(path), folder=tmp_path).returncode == 0
+
+
 def test_the_demo_ends_by_itself_and_its_ledger_balances(tmp_path: Path) -> None:
     """Twice over the same data: the second run goes on where the first ended."""
     for _ in range(2):
