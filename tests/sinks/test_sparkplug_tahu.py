@@ -1,0 +1,181 @@
+"""Our edge node with Eclipse Tahu's host application, which shares no code with ours, at a real Mosquitto."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from shopfloor.samples import Batch, Quality, Sample, Unavailable, Value
+from shopfloor.sinks.sparkplug import SparkplugSink
+from shopfloor.testing.faults import FaultProxy
+from shopfloor.testing.programs import Mosquitto
+from tests.sinks.test_sparkplug import MS, config, live, now
+from tests.sources.sparkplug_peers import HostPeer, metric
+
+WITHIN: Final = 10.0
+NODE: Final = "bremen/edge"
+PRESS: Final = "bremen/edge/press"
+
+
+class Hearing:
+    """What Tahu's host gives out."""
+
+    def __init__(self, peer: HostPeer) -> None:
+        self.peer = peer
+        self.heard: list[dict[str, Any]] = []
+
+    async def has(self, what: str, met: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait until what the host heard so far is so."""
+        async with asyncio.timeout(WITHIN):
+            while not met(self.heard):
+                self.heard += await self.peer.heard(len(self.heard))
+        assert what
+
+    def events(self) -> list[tuple[str, str]]:
+        """Births and deaths, and whose."""
+        return [(one["event"], one["where"]) for one in self.heard if "name" not in one]
+
+    async def event(self, event: str, where: str, count: int = 1) -> None:
+        """Wait for a birth or a death."""
+        await self.has(f"{event} of {where}", lambda _: self.events().count((event, where)) >= count)
+
+    def said(self, event: str, where: str = PRESS) -> list[dict[str, Any]]:
+        """The metrics that came with ``born``, ``data`` or ``stale``."""
+        return [one for one in self.heard if one["event"] == event and one["where"] == where and one.get("name")]
+
+    async def value(self, name: str, value: object) -> dict[str, Any]:
+        """The first data of a metric with this value."""
+
+        def found() -> list[dict[str, Any]]:
+            return [one for one in self.said("data") if (one["name"], one["value"]) == (name, value)]
+
+        await self.has(f"{name} is {value}", lambda _: bool(found()))
+        return found()[0]
+
+
+@asynccontextmanager
+async def tahu(folder: Path) -> AsyncIterator[tuple[Mosquitto, Hearing]]:
+    """A broker with Tahu's host ``scada`` at it."""
+    async with Mosquitto(folder) as broker, HostPeer(broker.port) as peer:
+        yield broker, Hearing(peer)
+
+
+async def keep_writing(sink: SparkplugSink) -> None:
+    """Until it raises."""
+    async with asyncio.timeout(WITHIN):
+        for offset in range(1000, 10**6):
+            await sink.write(offset, live("press/PV", offset))
+            await asyncio.sleep(0.01)
+
+
+async def test_births_data_history_and_deaths_are_what_tahus_host_sees(tmp_path: Path) -> None:
+    """Every kind of value, by alias and without datatypes; a device that goes and comes; the end."""
+    values: dict[str, tuple[Value, object]] = {
+        "b": (True, True), "i": (-(2**63), -(2**63)), "u": (2**64 - 1, 2**64 - 1), "x": (0.1, 0.1),
+        "s": ("Größe\x00", "Größe\x00"), "y": (b"\x00\xff", base64.b64encode(b"\x00\xff").decode()),
+    }  # fmt: skip
+    async with tahu(tmp_path) as (broker, hearing):
+        async with config(broker.port, tmp_path, primary_host="scada").build() as sink:
+            at = now() // MS * MS
+            await sink.write(1, Batch.of("plc", at, [Sample(f"press/{n}", at, v) for n, (v, _) in values.items()]))
+            for name, (_, read) in values.items():
+                said = await hearing.value(name, read)
+                assert (said["timestamp"], said["historical"]) == (at // MS, False)
+            assert {one["name"] for one in hearing.said("born")} == set(values)
+            old = at - 60 * 10**9
+            await sink.write(2, Batch.of("plc", old, [Sample("press/x", old, 7.5)]))
+            assert (await hearing.value("x", 7.5))["historical"]
+            bad = Sample("press/x", at + MS, 8.5, Quality.UNCERTAIN)
+            await sink.write(3, Batch.of("plc", now(), [bad]))
+            assert (await hearing.value("x", 8.5))["properties"]["Quality"] == 500
+            for offset, there, event in ((4, False, "DDEATH"), (5, True, "DBIRTH")):
+                await sink.write(offset, Batch.of("$source", now(), [Sample("$source/plc/connected", now(), there)]))
+                await hearing.event(event, PRESS)
+        await hearing.event("NDEATH", NODE)
+        assert {one["name"] for one in hearing.said("stale")} == set(values)
+        assert hearing.events() == [
+            ("NBIRTH", NODE), ("DBIRTH", PRESS), ("DDEATH", PRESS), ("DBIRTH", PRESS), ("NDEATH", NODE),
+        ]  # fmt: skip
+
+
+@pytest.mark.sparkplug(
+    "tck-id-operational-behavior-data-commands-rebirth-action-2",
+    "tck-id-operational-behavior-data-commands-rebirth-action-3",
+)
+async def test_a_rebirth_that_tahus_host_asks_for_is_given(tmp_path: Path) -> None:
+    """By itself when it comes late, and when its user asks; it leaves the datatype out. Nothing else is obeyed."""
+    async with (
+        Mosquitto(tmp_path) as broker,
+        config(broker.port, tmp_path).build() as sink,
+    ):
+        await sink.write(1, live("press/PV", 1.5))
+        async with HostPeer(broker.port) as peer:
+            hearing = Hearing(peer)
+            async with asyncio.timeout(2 * WITHIN):  # Tahu hopes for 5 s that the birth is only late
+                for offset in range(2, 10**6):
+                    await sink.write(offset, live("press/PV", 2.5))
+                    hearing.heard += await peer.heard(len(hearing.heard))
+                    if hearing.events():
+                        break
+                    await asyncio.sleep(0.05)
+            await hearing.event("DBIRTH", PRESS)
+            assert [one["value"] for one in hearing.said("born")] == [2.5]
+            await sink.write(10**6, live("press/PV", 3.5))
+            await hearing.value("PV", 3.5)
+            await peer.ask(topic="spBv1.0/bremen/DCMD/edge/press", metrics=[metric("PV", "Double", 99.5)])
+            rebirth = metric("Node Control/Rebirth", "Boolean", True)
+            await peer.ask(topic="spBv1.0/bremen/NCMD/edge", metrics=[rebirth])
+            await hearing.event("DBIRTH", PRESS, 2)
+            assert [one["value"] for one in hearing.said("born")] == [2.5, 3.5]
+            assert len({one["value"] for one in hearing.said("born", NODE) if one["name"] == "bdSeq"}) == 1
+            assert hearing.events() == [("NBIRTH", NODE), ("DBIRTH", PRESS)] * 2
+
+
+async def test_a_node_that_vanishes_is_stale_at_tahus_host_until_it_is_back(tmp_path: Path) -> None:
+    async with tahu(tmp_path) as (broker, hearing), FaultProxy("127.0.0.1", broker.port) as proxy:
+        sink = config(proxy.port, tmp_path, primary_host="scada").build()
+        async with sink:
+            await sink.write(1, live("press/PV", 1.5))
+            await hearing.value("PV", 1.5)
+            proxy.reset()
+            await hearing.event("NDEATH", NODE)
+            assert [one["name"] for one in hearing.said("stale")] == ["PV"]
+        proxy.heal()
+        async with sink:
+            await sink.write(2, live("press/PV", 2.5))
+            await hearing.value("PV", 2.5)
+        await hearing.event("NDEATH", NODE, 2)
+        assert [one["value"] for one in hearing.said("born", NODE) if one["name"] == "bdSeq"] == [0, 1]
+
+
+@pytest.mark.sparkplug(
+    "tck-id-message-flow-edge-node-birth-publish-phid-wait-online",
+    "tck-id-message-flow-edge-node-birth-publish-phid-offline",
+    "tck-id-operational-behavior-edge-node-termination-host-offline",
+)
+async def test_nothing_is_published_while_tahus_host_is_offline(tmp_path: Path) -> None:
+    """Its STATE is that of Sparkplug 3.0. What was not taken is taken after its return."""
+    async with tahu(tmp_path) as (broker, hearing):
+        sink = config(broker.port, tmp_path, primary_host="scada").build()
+        async with sink:
+            await sink.write(1, live("press/PV", 1.5))
+            await hearing.value("PV", 1.5)
+            await hearing.peer.ask(online=False)
+            await hearing.event("NDEATH", NODE)
+            held = live("press/PV", 2.5)
+            with pytest.raises(Unavailable, match="scada went offline"):
+                await sink.write(2, held)
+        with pytest.raises(Unavailable, match="scada is not online"):
+            async with sink:
+                pass
+        await hearing.peer.ask(online=True)
+        async with sink:
+            await sink.write(2, held)
+            assert (await hearing.value("PV", 2.5))["historical"]
+            hearing.peer.kill()
+            with pytest.raises(Unavailable, match="scada went offline"):
+                await keep_writing(sink)
