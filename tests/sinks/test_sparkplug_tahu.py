@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any, Final
 
 import pytest
 
-from shopfloor.samples import Batch, Quality, Sample, Unavailable, Value
+from shopfloor.commands import Audit, CommandInbox, Commands
+from shopfloor.plant import Allow, Commands as CommandsConfig
+from shopfloor.samples import Batch, Command, Outcome, Quality, Sample, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugSink
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto
@@ -179,3 +182,35 @@ async def test_nothing_is_published_while_tahus_host_is_offline(tmp_path: Path) 
             hearing.peer.kill()
             with pytest.raises(Unavailable, match="scada went offline"):
                 await keep_writing(sink)
+
+
+@pytest.mark.sparkplug("tck-id-message-flow-device-dcmd-subscribe")
+async def test_what_tahus_host_commands_is_written_and_comes_back(tmp_path: Path) -> None:
+    """By name and without a datatype, to a device and to the node; what may not be written stays as it is."""
+    writes: list[tuple[str, Value]] = []
+    async with tahu(tmp_path) as (broker, hearing):
+        settings = config(broker.port, tmp_path, primary_host="scada", commands={})
+        sink = settings.build()
+
+        async def execute(command: Command) -> Outcome:
+            writes.append((command.tag, command.value))
+            await sink.write(10 + len(writes), live(command.tag, command.value))
+            return Outcome(command.id, done=True, detail="")
+
+        may = CommandsConfig(allow=[Allow(tag="press/SP", range=(0, 80)), Allow(tag="line")])
+        async with Commands(may, Audit(tmp_path / "audit.db", time.time_ns), execute) as path:
+            allowed = settings.commanded()
+            assert allowed is not None
+            sink.commanded(CommandInbox(path, allowed, settings.name))
+            async with sink:
+                await sink.write(1, live("press/SP", 1.5))
+                await sink.write(2, live("line", "day"))
+                await hearing.event("NBIRTH", NODE, 2)
+                for value in (81.0, 42.5):
+                    set_point = metric("SP", "Double", value)
+                    await hearing.peer.ask(topic="spBv1.0/bremen/DCMD/edge/press", metrics=[set_point])
+                shift = metric("line", "String", "Nacht")
+                await hearing.peer.ask(topic="spBv1.0/bremen/NCMD/edge", metrics=[shift])
+                await hearing.value("SP", 42.5)
+                await hearing.has("the shift", lambda _: any(d["value"] == "Nacht" for d in hearing.said("data", NODE)))
+    assert writes == [("press/SP", 42.5), ("line", "Nacht")]

@@ -19,7 +19,7 @@ from shopfloor.samples import Command, Quality, Value
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto
-from tests.sinks.test_mqtt import Listener
+from tests.sinks.mosquitto_sub import MosquittoSub
 from tests.sources.sparkplug_peers import EdgePeer, metric
 from tests.sources.test_sparkplug import Reader, config
 
@@ -210,7 +210,7 @@ async def test_a_node_that_vanishes_is_bad_until_it_is_born_again(make: str, bro
     "tck-id-operational-behavior-data-commands-ncmd-rebirth-value",
 )
 async def test_a_host_that_comes_late_gets_the_births_that_it_asks_for(make: str, broker: Mosquitto) -> None:
-    async with Listener.at(broker.port, "spBv1.0/g/#") as listener, edge(make, broker.port) as peer:
+    async with MosquittoSub.at(broker.port, "spBv1.0/g/#") as listener, edge(make, broker.port) as peer:
         await until(lambda: any("/DBIRTH/" in heard.topic for heard in listener.heard), "it was born")
         async with config(broker.port).build() as source, Reader.of(source) as reader:
             await peer.tell(metric("PV", "Double", 7.5))
@@ -222,7 +222,7 @@ async def test_a_host_that_comes_late_gets_the_births_that_it_asks_for(make: str
 async def test_tahu_waits_for_our_state_and_leaves_with_it(broker: Mosquitto) -> None:
     """Its births come once we said that we are online, its death when we say that we go."""
     async with (
-        Listener.at(broker.port, "spBv1.0/g/#") as listener,
+        MosquittoSub.at(broker.port, "spBv1.0/g/#") as listener,
         edge("tahu", broker.port, primaryHost="mes") as peer,
     ):
 
@@ -296,7 +296,7 @@ async def test_a_life_has_the_faults_that_are_listed_and_no_others(make: str, tm
     """Births, data, a device that goes and comes, a lost connection, an end. A version without a fault fails here."""
     async with (
         Mosquitto(tmp_path, options=["log_type all"]) as broker,
-        Listener.at(broker.port, "spBv1.0/g/#") as listener,
+        MosquittoSub.at(broker.port, "spBv1.0/g/#") as listener,
         FaultProxy("127.0.0.1", broker.port) as proxy,
         edge(make, proxy.port, [*SOME, metric("Count", "UInt32", 2**32 - 1)]) as peer,
     ):

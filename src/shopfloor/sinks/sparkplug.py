@@ -321,7 +321,7 @@ class SparkplugSink(Sink):
                 continue
             with suppress(Malformed):
                 device = node.commanded(arrival.topic)
-                payload = decode(arrival.payload, node.types(device))
+                payload = decode(arrival.payload, node.types(device), legacy_uint32_in_long=True)
                 if not device:
                     node.command(payload)
                 if self._commands is not None:
