@@ -349,3 +349,31 @@ async def test_a_negative_int8_ends_pysparkplug_and_the_command_stays_unknown(br
         outcome = await source.execute(Command("c", "g/pysparkplug/Small", -4, "test", time.time_ns() + 10**10))
         assert outcome.done is None
         await until(lambda: good(reader, "g/pysparkplug/Small") is False, "the broker missed it")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_sparkplug_client_takes_a_uint32_only_in_the_old_place(legacy: bool, broker: Mosquitto) -> None:  # noqa: FBT001  # pytest
+    tag, value = "g/sparkplug-client/Count", 2**32 - 2
+    options = {"confirmation": "500 ms", "legacy": {"uint32_in_long": legacy}}
+    async with (
+        config(broker.port, **options).build() as source,
+        Reader.of(source) as reader,
+        edge("sparkplug-client", broker.port, [metric("Count", "UInt32", 2**31)]) as peer,
+    ):
+        await reader.has(tag, 2**31)
+        outcome = await source.execute(Command("c", tag, value, "test", time.time_ns() + 10**10))
+        assert outcome.done is (True if legacy else None)
+        assert await peer.commands() == [("", "Count", str(value) if legacy else "null")]
+
+
+@pytest.mark.parametrize("algorithm", ["GZIP", "DEFLATE"])
+async def test_what_sparkplug_client_compresses_arrives(algorithm: str, broker: Mosquitto) -> None:
+    async with (
+        config(broker.port).build() as source,
+        Reader.of(source) as reader,
+        edge("sparkplug-client", broker.port, compress=algorithm) as peer,
+    ):
+        await reader.has("g/sparkplug-client/cnc/Speed", -7)
+        await peer.tell(metric("PV", "Double", 3.5))
+        await reader.has("g/sparkplug-client/PV", 3.5)
+        assert "g/sparkplug-client/algorithm" not in newest(reader)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field
 
 from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
+from shopfloor.plant.sparkplug import SparkplugLegacy
 from shopfloor.protocols.mqtt import Message, Will, file_problems, packet_size
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
@@ -82,6 +83,10 @@ class SparkplugConfig(MqttConnection, SinkConfig):
     commands: ByMessage | None = Field(
         default=None,
         description="Whether hosts may write tags by NCMD and DCMD; by default they may only ask for a rebirth.",
+    )
+
+    legacy: SparkplugLegacy = Field(
+        default=SparkplugLegacy(), description="For hosts older than Sparkplug 3.0; nothing of it by default."
     )
 
     def problems(self) -> Iterable[tuple[str, str]]:
@@ -259,6 +264,7 @@ class SparkplugSink(Sink):
             primary_host=self._config.primary_host or "",
             aliases=self._config.aliases,
             exact=self._config.precision == "ns",
+            legacy_state=self._config.legacy.state_2_2,
         )
 
     async def _open(self, node: EdgeNode, will: Publication, server: str) -> _Line:
@@ -359,7 +365,7 @@ class SparkplugSink(Sink):
     async def _publish(self, session: Session, publications: Iterable[Publication]) -> None:
         messages: list[Message] = []
         for publication in publications:
-            payload = await _encoded(publication)
+            payload = await _encoded(publication, uint32_in_long=self._config.legacy.uint32_in_long)
             message = Message(publication.topic.encode(), payload, retain=False)
             if packet_size(message) > session.maximum_packet_size:
                 raise Misconfigured(
@@ -415,8 +421,9 @@ class SparkplugSink(Sink):
         return self._clock() // _MILLISECOND
 
 
-async def _encoded(publication: Publication) -> bytes:
+async def _encoded(publication: Publication, *, uint32_in_long: bool) -> bytes:
     """The payload's bytes; a birth may have a hundred thousand metrics, which others need not wait for."""
-    if len(publication.payload.metrics) > _MANY:
-        return await asyncio.to_thread(encode, publication.payload, datatypes=publication.is_birth)
-    return encode(publication.payload, datatypes=publication.is_birth)
+    payload, datatypes = publication.payload, publication.is_birth
+    if len(payload.metrics) > _MANY:
+        return await asyncio.to_thread(encode, payload, datatypes=datatypes, legacy_uint32_in_long=uint32_in_long)
+    return encode(payload, datatypes=datatypes, legacy_uint32_in_long=uint32_in_long)

@@ -19,12 +19,14 @@ from pydantic import AfterValidator, Field
 
 from shopfloor.plant import Duration, SourceConfig
 from shopfloor.plant.mqtt import MqttConnection
+from shopfloor.plant.sparkplug import SparkplugLegacy
 from shopfloor.protocols.mqtt import Message, Will, file_problems, reason_text
 from shopfloor.protocols.mqtt_session import Arrival as Packet, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, NotThere, Publication, Step, Verb
 from shopfloor.protocols.sparkplug.host import Host
 from shopfloor.protocols.sparkplug.model import Payload
-from shopfloor.protocols.sparkplug.payload import Malformed, decode, decode_columns, encode
+from shopfloor.protocols.sparkplug.packed import decode_packed
+from shopfloor.protocols.sparkplug.payload import Malformed, decode_columns, encode
 from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, NotSparkplug, StateTopic, id_problem, parse
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
@@ -112,6 +114,10 @@ class SparkplugHostConfig(MqttConnection, SourceConfig):
         "uncertain. Historical values keep theirs.",
     )
 
+    legacy: SparkplugLegacy = Field(
+        default=SparkplugLegacy(), description="For edge nodes older than Sparkplug 3.0; nothing of it by default."
+    )
+
     def problems(self) -> Iterable[tuple[str, str]]:
         """What is wrong with the certificate files."""
         return file_problems(self)
@@ -154,6 +160,7 @@ class SparkplugSource(Source):
                 rebirth_spread=config.rebirth_spread,
                 rebirth_pause=config.rebirth_pause,
                 clock_skew_limit=config.clock_skew_limit,
+                legacy_state=config.legacy.state_2_2,
             )
         )
         self._line: _Line | None = None
@@ -300,7 +307,7 @@ class SparkplugSource(Source):
             session = await open_session(
                 self._config,
                 self._client_id,
-                will=None if will is None else Will(will.topic.encode(), _body(will), 1, retain=True),
+                will=None if will is None else Will(will.topic.encode(), cast("bytes", will.body), 1, retain=True),
                 servers=[server],
             )
             line = _Line(server, session)
@@ -333,7 +340,7 @@ class SparkplugSource(Source):
     def _step(self, line: _Line, packet: Packet) -> Step | None:
         """What a message means; None for one that means nothing to a host."""
         try:
-            topic = parse(packet.topic)
+            topic = parse(packet.topic, legacy_state=self._config.legacy.state_2_2)
             if isinstance(topic, StateTopic):
                 return self._host.state(line.server, topic.host, packet.payload)
             if topic.type in _COMMANDS:
@@ -352,7 +359,7 @@ class SparkplugSource(Source):
         if topic.type in _DATA and (step := self._usual(topic, body)) is not None:
             return step
         # UInt32 in long_value is no version 3.0, but what Tahu and its relatives write; it cannot be mistaken.
-        payload = decode(body, legacy_uint32_in_long=True)
+        payload = decode_packed(body, legacy_uint32_in_long=True)
         return self._host.received(line.server, _arrival(topic, payload), self._now())
 
     def _usual(self, topic: EdgeTopic, body: bytes) -> Step | None:
@@ -400,7 +407,8 @@ class SparkplugSource(Source):
     async def _publish(self, line: _Line, publications: Iterable[Publication]) -> None:
         """Publish in order. Raises Misconfigured when the broker forbids one, Unavailable."""
         for one in publications:
-            message = Message(one.topic.encode(), _body(one), one.retain)
+            body = _body(one, uint32_in_long=self._config.legacy.uint32_in_long)
+            message = Message(one.topic.encode(), body, one.retain)
             for refusal in await line.session.publish([message], one.qos):
                 raise Misconfigured(
                     f"the broker does not take our message on {one.topic}: {reason_text(refusal.reason)}; "
@@ -488,6 +496,6 @@ def _column(values: list[Value]) -> Sequence[Value]:
     return values
 
 
-def _body(publication: Publication) -> bytes:
+def _body(publication: Publication, *, uint32_in_long: bool) -> bytes:
     body = publication.body
-    return body if isinstance(body, bytes) else encode(body)
+    return body if isinstance(body, bytes) else encode(body, legacy_uint32_in_long=uint32_in_long)

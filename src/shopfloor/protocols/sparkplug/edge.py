@@ -41,6 +41,7 @@ SEQUENCE: Final = 256
 REBIRTH_PAUSE: Final = 1000
 """ms between two rebirths that hosts ask for: a thousand requests at once are one rebirth, or two."""
 
+_LEGACY_STATES: Final = {b"ONLINE": True, b"OFFLINE": False}
 _MILLISECOND: Final = 10**6
 _MESSAGE_BYTES: Final = 128 * 1024
 _METRIC_BYTES: Final = 128
@@ -109,8 +110,12 @@ class EdgeNode:
         primary_host: str = "",
         aliases: bool = True,
         exact: bool = False,
+        legacy_state: bool = False,
     ) -> None:
-        """``exact`` tells the nanoseconds below a metric's ms as a property; ``primary_host`` empty: none is obeyed."""
+        """``exact`` tells the nanoseconds below a metric's ms as a property; ``primary_host`` empty: none is obeyed.
+
+        ``legacy_state`` says that the primary host speaks Sparkplug 2.2: ``STATE/host``, plain text, no time.
+        """
         self.group = group
         self.node = node
         self.primary_host = primary_host
@@ -123,6 +128,7 @@ class EdgeNode:
         """Bytes above which a data message is closed and the next one begun; a single value may be larger."""
         self._aliases = aliases
         self._exact = exact
+        self._legacy_state = legacy_state
         self._bd_seq = memory.bd_seq
         self._next_alias = memory.next_alias
         self._connected = dict(memory.connected)
@@ -179,7 +185,7 @@ class EdgeNode:
     @property
     def state_topic(self) -> str:
         """STATE of the primary host, to be subscribed to at QoS 1; empty when none is obeyed."""
-        return str(StateTopic(self.primary_host)) if self.primary_host else ""
+        return str(StateTopic(self.primary_host, legacy=self._legacy_state)) if self.primary_host else ""
 
     @property
     def may_be_born(self) -> bool:
@@ -194,6 +200,9 @@ class EdgeNode:
     def state(self, topic: str, payload: bytes) -> None:
         """Take a STATE message; what is not of the primary host, malformed, or older than the last is ignored."""
         if topic != self.state_topic:
+            return
+        if self._legacy_state:
+            self.host_online = _LEGACY_STATES.get(payload, self.host_online)
             return
         try:
             said = msgspec.json.decode(payload, type=_HostState)

@@ -77,6 +77,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The longest random delay of a request."""
     rebirth_pause: int = 30 * SECOND
     """How long a node is left alone after a request; doubled each time that no birth follows."""
+    legacy_state: bool = False
+    """Whether STATE is that of Sparkplug 2.2: plain text on ``STATE/host_id``."""
     clock_skew_limit: int | None = None
     """A time further than this from reception is replaced by it, uncertain; historical values excepted."""
 

@@ -69,7 +69,7 @@ class Host:
         """Servers of nodes without a birth, bounded by what ``Rebirths`` takes."""
         self._sessions: set[str] = set()
         """Servers to which there is a session, or is about to be one."""
-        self._presence = Presence(settings.host_id)
+        self._presence = Presence(settings.host_id, legacy=settings.legacy_state)
         self._tags = Tags(settings.tag)
         self._values = Values(settings.clock_skew_limit, self._unknown)
         self._order = Order(settings.reorder, self._take, self._disordered, self._set_timer)

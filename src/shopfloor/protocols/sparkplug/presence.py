@@ -1,18 +1,24 @@
 """How a host application says whether it is there: STATE, one truth for each server session."""
 
+from typing import Final
+
 import msgspec
 
 from shopfloor.protocols.sparkplug.exchange import MS, Event, Moment, Publication, Step
-from shopfloor.protocols.sparkplug.topics import NAMESPACE
+from shopfloor.protocols.sparkplug.topics import StateTopic
+
+_ONLINE: Final = b"ONLINE"
+_OFFLINE: Final = b"OFFLINE"
 
 
 class Presence:
     """The STATE messages of one host; will and birth of a session carry the one time at which it began."""
 
-    def __init__(self, host_id: str) -> None:
-        """Connected to no server yet."""
+    def __init__(self, host_id: str, *, legacy: bool = False) -> None:
+        """Connected to no server yet; ``legacy`` says it as in Sparkplug 2.2, in plain text and without a time."""
         self._host_id = host_id
-        self.topic = f"{NAMESPACE}/STATE/{host_id}"
+        self._legacy = legacy
+        self.topic = str(StateTopic(host_id, legacy=legacy))
         self._sessions: dict[str, int] = {}
         """The timestamp of each server session, ms."""
 
@@ -39,6 +45,10 @@ class Presence:
         ours = self._sessions.get(server)
         if host_id != self._host_id or ours is None:
             return step
+        if self._legacy:
+            if body != _ONLINE:
+                step.publications.append(self.birth(server))
+            return step
         try:
             said = msgspec.json.decode(body, type=_State)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -53,6 +63,8 @@ class Presence:
         return step
 
     def _said(self, server: str, timestamp: int, *, online: bool) -> Publication:
+        if self._legacy:
+            return Publication(server, self.topic, _ONLINE if online else _OFFLINE, 1, retain=True)
         body = msgspec.json.encode(_State(online=online, timestamp=timestamp))
         return Publication(server, self.topic, body, 1, retain=True)
 
