@@ -103,6 +103,6 @@ async def test_nothing_of_it_is_done_unasked(tmp_path: Path) -> None:
             with pytest.raises(Unavailable, match="scada is not online"):
                 async with config(broker.port, tmp_path, primary_host="scada").build():
                     pass
-        await say(broker.port, "STATE/end", b"")
+        await say(broker.port, "STATE/end", b"x")
         await until(lambda: heard.heard[-1].topic == "STATE/end", "all was heard")
         assert [one.topic for one in heard.heard] == ["STATE/scada", "STATE/end"]
