@@ -18,6 +18,7 @@ from shopfloor.protocols.opcua_publish import Changes, Malformed, read_values
 from shopfloor.protocols.opcua_session import Session
 from shopfloor.protocols.opcua_structures import StructureTypes
 from shopfloor.samples import Unavailable, Value
+from shopfloor.sources.changes import changed
 from shopfloor.sources.opcua_feed import Delivery, Item
 
 _ALIVE: Final = 5.0
@@ -90,11 +91,6 @@ class Polling:
 
 
 def _changed(last: tuple[Value, int] | None, value: Value, status: int, item: Item) -> bool:
-    if last is None or last[1] != status or type(last[0]) is not type(value):
+    if last is None or last[1] != status:
         return True
-    before = last[0]
-    if isinstance(value, float) and isinstance(before, float) and math.isnan(value) and math.isnan(before):
-        return False
-    if item.deadband is not None and isinstance(value, int | float) and isinstance(before, int | float):
-        return not abs(value - before) <= item.deadband.value
-    return before != value
+    return changed(last[0], value, None if item.deadband is None else item.deadband.value)
