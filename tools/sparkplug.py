@@ -206,6 +206,7 @@ def _peers() -> str:
     rows = [f"| {row['peer']} | {row['fault']} |" for row in _table(FAULTS)]
     said = (
         "Seen with `shopfloor sparkplug listen` at a Mosquitto between them, and in what they make of our messages.\n"
-        "[Tests](../tests/sources/test_sparkplug_peers.py) show that Shopfloor lives with them."
+        "Tests show that [our host](../tests/sources/test_sparkplug_peers.py) and "
+        "[our edge node](../tests/sinks/test_sparkplug_hosts.py) live with them."
     )
     return "\n".join(["## Faults of other implementations", "", said, "", "| what | fault |", "|---|---|", *rows])

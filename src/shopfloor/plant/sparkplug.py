@@ -18,3 +18,12 @@ class SparkplugLegacy(Strict):
         description="UInt32 is written in `long_value`, for partners that read it nowhere else. "
         "Both places are always read.",
     )
+
+
+class SparkplugNodeLegacy(SparkplugLegacy):
+    """What hosts older than Sparkplug 3.0 need. It breaks 3.0, or its advice, so none of it is done unasked."""
+
+    datatypes_in_data: bool = Field(
+        default=False,
+        description="Data messages repeat the datatypes of the births, for partners that cannot read them without.",
+    )

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
-from shopfloor.plant.sparkplug import SparkplugLegacy
+from shopfloor.plant.sparkplug import SparkplugNodeLegacy
 from shopfloor.protocols.mqtt import Message, Will, file_problems, packet_size
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
@@ -85,8 +85,8 @@ class SparkplugConfig(MqttConnection, SinkConfig):
         description="Whether hosts may write tags by NCMD and DCMD; by default they may only ask for a rebirth.",
     )
 
-    legacy: SparkplugLegacy = Field(
-        default=SparkplugLegacy(), description="For hosts older than Sparkplug 3.0; nothing of it by default."
+    legacy: SparkplugNodeLegacy = Field(
+        default=SparkplugNodeLegacy(), description="For hosts older than Sparkplug 3.0; nothing of it by default."
     )
 
     def problems(self) -> Iterable[tuple[str, str]]:
@@ -365,7 +365,7 @@ class SparkplugSink(Sink):
     async def _publish(self, session: Session, publications: Iterable[Publication]) -> None:
         messages: list[Message] = []
         for publication in publications:
-            payload = await _encoded(publication, uint32_in_long=self._config.legacy.uint32_in_long)
+            payload = await _encoded(publication, self._config.legacy)
             message = Message(publication.topic.encode(), payload, retain=False)
             if packet_size(message) > session.maximum_packet_size:
                 raise Misconfigured(
@@ -421,9 +421,10 @@ class SparkplugSink(Sink):
         return self._clock() // _MILLISECOND
 
 
-async def _encoded(publication: Publication, *, uint32_in_long: bool) -> bytes:
+async def _encoded(publication: Publication, legacy: SparkplugNodeLegacy) -> bytes:
     """The payload's bytes; a birth may have a hundred thousand metrics, which others need not wait for."""
-    payload, datatypes = publication.payload, publication.is_birth
+    payload, wide = publication.payload, legacy.uint32_in_long
+    datatypes = publication.is_birth or legacy.datatypes_in_data
     if len(payload.metrics) > _MANY:
-        return await asyncio.to_thread(encode, payload, datatypes=datatypes, legacy_uint32_in_long=uint32_in_long)
-    return encode(payload, datatypes=datatypes, legacy_uint32_in_long=uint32_in_long)
+        return await asyncio.to_thread(encode, payload, datatypes=datatypes, legacy_uint32_in_long=wide)
+    return encode(payload, datatypes=datatypes, legacy_uint32_in_long=wide)

@@ -11,13 +11,13 @@ import base64
 import datetime as dt
 import json
 import queue
-import socketserver
 import sys
 import threading
 import time
 from typing import Any
 
 import pysparkplug as spb
+from control import serve  # type: ignore[import-not-found]  # it stands beside this program
 
 OPTIONS = json.loads(sys.argv[1])
 REBIRTH = "Node Control/Rebirth"
@@ -102,24 +102,8 @@ class Node:
         return {}
 
 
-class Control(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        for line in self.rfile:
-            try:
-                answer = NODE.request(json.loads(line))
-            except Exception as error:  # noqa: BLE001  # the test shows it
-                answer = {"error": repr(error)}
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-
-class Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-
-NODE = Node()
-server = Server(("127.0.0.1", OPTIONS["control"]), Control)
-NODE.connect()
-threading.Thread(target=server.serve_forever, daemon=True).start()
+node = Node()
+node.connect()
+threading.Thread(target=serve, args=(OPTIONS["control"], node.request), daemon=True).start()
 while True:
-    NODE.tasks.get()()
+    node.tasks.get()()

@@ -7,9 +7,9 @@
 // The control port takes one JSON object a line and answers with one: {"data": […], "device": "cnc"},
 // {"leave": "cnc"}, {"join": "cnc"}, {"stop": true}, {"ping": true}. What a host writes is published as data.
 "use strict";
-const net = require("node:net");
 const Long = require("long");
 const SparkplugClient = require("sparkplug-client");
+const { serve } = require("./control.js");
 
 const options = JSON.parse(process.argv[2]);
 const known = { "": new Map(), ...Object.fromEntries(Object.keys(options.devices || {}).map((name) => [name, new Map()])) };
@@ -88,7 +88,7 @@ client.on("error", () => {}); // it tries again
 client.on("ncmd", (said) => obey("", said));
 client.on("dcmd", (device, said) => obey(device, said));
 
-const requests = {
+serve(options.control, {
   data: (request) => data(request.device || "", request.data.map(metricOf)),
   leave: ({ leave }) => {
     away.add(leave);
@@ -100,25 +100,4 @@ const requests = {
   },
   stop: () => client.stop(),
   ping: () => told,
-};
-
-net.createServer((socket) => {
-  let rest = "";
-  socket.on("error", () => {});
-  socket.on("data", (bytes) => {
-    const lines = (rest + bytes).split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      let answer;
-      try {
-        const request = JSON.parse(line);
-        answer = requests[Object.keys(requests).find((key) => key in request)](request) || {};
-      } catch (error) {
-        answer = { error: String(error.stack || error) };
-      }
-      socket.write(`${JSON.stringify(answer)}\n`);
-    }
-  });
-}).listen(options.control, "127.0.0.1");
-
-process.on("SIGTERM", () => process.exit(0));
+});
