@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-BENCHES: Final = ("journal", "historian", "opcua", "mqtt")
+BENCHES: Final = ("journal", "historian", "opcua", "mqtt", "sparkplug")
 PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
 
 

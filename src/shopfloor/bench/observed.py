@@ -131,6 +131,8 @@ class Observed:
                 if self._reading is not None:
                     await asyncio.wait({self._reading})
                 await child.wait()
+            if self._reading is not None and kind is None:
+                self._reading.result()
         finally:
             if child.returncode is None:
                 with suppress(ProcessLookupError):
@@ -157,7 +159,7 @@ class Observed:
         decode = msgspec.msgpack.Decoder(Told).decode
         if stream is None:
             return
-        with suppress(asyncio.IncompleteReadError):
+        try:
             while True:
                 size = int.from_bytes(await stream.readexactly(4), "big")
                 told = decode(await stream.readexactly(size))
@@ -170,6 +172,11 @@ class Observed:
                         self.failure = told.text
                     case _:
                         self._hear(told)
+        except asyncio.IncompleteReadError:
+            pass  # it has ended
+        except BaseException:
+            child.kill()  # nobody would read what it says
+            raise
 
 
 # ---- the process ------------------------------------------------------------------------------------------
