@@ -8,10 +8,12 @@ import pytest
 
 from shopfloor.historian.chunk import Damaged
 from shopfloor.historian.compaction import DAY, HOUR, due, expired
-from shopfloor.historian.database import Database, Stored, translated
+from shopfloor.historian.database import Database
 from shopfloor.historian.duck import DuckDbConfig
 from shopfloor.historian.embedded import DuckDbHistorian
+from shopfloor.historian.errors import translated
 from shopfloor.historian.segment import Segment, merged
+from shopfloor.historian.tables import Stored
 from shopfloor.samples import Batch, Misconfigured, Unavailable
 from shopfloor.testing.clocks import SECOND, instant
 

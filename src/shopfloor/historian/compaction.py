@@ -17,9 +17,10 @@ import numpy as np
 import structlog
 
 from shopfloor.historian.chunk import Damaged
-from shopfloor.historian.database import Database, Stored, names_by_id
+from shopfloor.historian.database import Database
 from shopfloor.historian.rows import Int64, Rows
 from shopfloor.historian.segment import PART, SUFFIX, Entries, Footer, Piece, Range, Segment, SegmentWriter, merged
+from shopfloor.historian.tables import Stored, names_by_id
 
 HOUR: Final = 3600 * 10**9
 DAY: Final = 24 * HOUR

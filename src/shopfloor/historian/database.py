@@ -23,23 +23,42 @@ import shutil
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final
 
 import duckdb
-import msgspec
 import numpy as np
 import pyarrow as pa
 import structlog
 
+from shopfloor.historian.errors import first_line, is_damage, is_unreadable, translated
 from shopfloor.historian.latest import Latest
 from shopfloor.historian.rows import Int64, Rows, of_batch
 from shopfloor.historian.segment import PART, SUFFIX, Entries, Range, Segment, merged, sync_folder
+from shopfloor.historian.tables import (
+    FORMAT,
+    HOT,
+    SCHEMA,
+    Generation,
+    Snapshot,
+    Stored,
+    arrow,
+    arrow_table,
+    drop,
+    entries_arrow,
+    fetched,
+    insert_arrow,
+    insert_segment,
+    read_latest,
+    rows_of,
+    tags_of,
+    transaction,
+    write_latest,
+)
 from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable
 
-FORMAT: Final = 1
 GROUP: Final = 100_000
 """The most rows of one transaction, unless one batch alone has more."""
 GENERATION: Final = 2_000_000
@@ -49,158 +68,7 @@ WAITING: Final = 8
 CHECKPOINT: Final = "4MB"
 """Write-ahead log after which DuckDB checkpoints: replaying it takes some tens of milliseconds."""
 
-_SCHEMA: Final = f"""
-CREATE TABLE about (format INTEGER, position BIGINT);
-INSERT INTO about VALUES ({FORMAT}, -1);
-CREATE TABLE tag (id INTEGER, name VARCHAR);
-CREATE TABLE generation (id BIGINT, after BIGINT);
-CREATE TABLE segment (name VARCHAR, slot BIGINT, first BIGINT, last BIGINT, rows BIGINT, size BIGINT, ranges VARCHAR);
-CREATE TABLE garbage (name VARCHAR);
-CREATE TABLE latest (entry BIGINT, tag INTEGER, time BIGINT, kind UTINYINT, bits BIGINT, quality USMALLINT,
-                     status UINTEGER, server BIGINT, data BLOB);
-"""  # noqa: S608  # own text and a number
-_HOT: Final = "entry, tag, time, kind, bits, quality, status, server, data"
 _log: Final = structlog.get_logger(__name__)
-_table: Final[Callable[[Mapping[str, object]], pa.Table]] = cast("Any", pa).table
-"""Arrow's own types leave out that it takes NumPy arrays."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A line of the catalogue."""
-
-    segment: Segment
-    window: int | None
-    first: int
-    last: int
-    rows: int
-    size: int
-    ranges: list[Range]
-
-
-class Generation(msgspec.Struct, frozen=True):
-    """A table of rows in arrival order; its journal entries come after ``after``."""
-
-    id: int
-    after: int
-
-
-class Snapshot:
-    """What the historian held at one moment; close it (``with``) to let go."""
-
-    def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, generations: Sequence[Generation], stored: Sequence[Stored]
-    ) -> None:
-        self.stored = stored
-        self._cursor = cursor
-        self._generations = generations
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._cursor.close()
-
-    def hot(self, tag: int, condition: str, arguments: Sequence[int], tail: str = "") -> Rows:
-        """Rows of a tag that are in no segment yet; ``tail`` orders them (by ``place`` last) and limits them."""
-        if not self._generations:
-            return Rows.empty()
-        tables = " UNION ALL ".join(
-            f"SELECT {_HOT}, rowid AS place FROM hot_{g.id} WHERE tag = {tag:d} AND {condition}"  # noqa: S608  # own text and integers
-            for g in self._generations
-        )
-        table = fetched(self._cursor, f"{tables} {tail}", [*arguments] * len(self._generations))
-        return rows_of(table)
-
-    def hot_totals(self) -> tuple[int, int | None]:
-        """Rows that are in no segment yet, and the oldest time among them."""
-        lines = [
-            self._cursor.execute(f"SELECT count(*), min(time) FROM hot_{g.id}").fetchall()[0]  # noqa: S608  # own text
-            for g in self._generations
-        ]
-        times = [oldest for _, oldest in lines if oldest is not None]
-        return sum(count for count, _ in lines), min(times, default=None)
-
-
-def fetched(cursor: duckdb.DuckDBPyConnection, query: str, arguments: Sequence[object] = ()) -> pa.Table:
-    """What a query gives, as one Arrow table."""
-    table: pa.Table = cursor.sql(query, params=list(arguments)).to_arrow_table()
-    return table
-
-
-def rows_of(table: pa.Table) -> Rows:
-    """An Arrow table of stored rows as columns."""
-
-    def column(name: str, dtype: type[np.generic]) -> Any:
-        return np.asarray(table.column(name).to_numpy()).astype(dtype, copy=False)
-
-    data = table.column("data")
-    held = None
-    if data.null_count < len(data):
-        held = np.empty(len(data), np.object_)
-        held[:] = data.to_pylist()
-    return Rows(
-        entry=column("entry", np.int64),
-        time=column("time", np.int64),
-        kind=column("kind", np.uint8),
-        bits=column("bits", np.int64),
-        quality=column("quality", np.uint16),
-        status=column("status", np.uint32),
-        server=column("server", np.int64),
-        data=held,
-    )
-
-
-def _arrow(tags: Int64, rows: Rows) -> pa.Table:
-    size = len(rows)
-    data = pa.nulls(size, pa.binary()) if rows.data is None else pa.array(rows.data.tolist(), pa.binary())
-    return _table(
-        {
-            "entry": rows.entry, "tag": tags.astype(np.int32), "time": rows.time, "kind": rows.kind, "bits": rows.bits,
-            "quality": rows.quality, "status": rows.status, "server": rows.server, "data": data,
-        }
-    )  # fmt: skip
-
-
-@contextmanager
-def translated(path: Path) -> Generator[None]:
-    """Errors of DuckDB and the file system as what the pipeline can act on."""
-    try:
-        yield
-    except (duckdb.Error, OSError, MemoryError) as error:
-        raise _meaning(path, error) from error
-
-
-def _meaning(path: Path, error: Exception) -> Exception:
-    text = str(error)
-    low = text.lower()
-    if any(words in low for words in _NO_ROOM):
-        return Unavailable(f"no room on the disk of {path}: free some, or lower `keep` or `keep_size` of the historian")
-    if "could not set lock" in low or "conflicting lock" in low or "being used by another process" in low:
-        return Unavailable(f"{path} is open in another process; stop that one (a second Shopfloor?): {_first(text)}")
-    if isinstance(error, PermissionError) or "permission denied" in low or "read-only file system" in low:
-        return Misconfigured(
-            f"{path} may not be written by this user: give it the folder (chown), or set another `path`: {_first(text)}"
-        )
-    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
-        return Unavailable(f"the historian needs more memory: raise its `memory`: {_first(text)}")
-    if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError) or "is a directory" in low:
-        return Misconfigured(f"the historian's `path` must name a file in a folder: {_first(text)}")
-    return Unavailable(f"the historian's database {path} fails: {_first(text)}")
-
-
-_NO_ROOM: Final = ("no space left", "disk quota", "file too large", "could not write all bytes", "out of disk")
-
-
-def _first(text: str) -> str:
-    return text.strip().partition("\n")[0]
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error of an open database says that its content is not what was written."""
-    low = str(error).lower()
-    return isinstance(error, duckdb.Error) and any(
-        words in low for words in ("checksum", "corrupt", "failed to deserialize")
-    )
 
 
 class Database:
@@ -241,9 +109,9 @@ class Database:
                 self._tidy()
             except duckdb.Error as error:
                 self.close()
-                if not _is_unreadable(error):
+                if not is_unreadable(error):
                     raise
-                self._set_aside(_first(str(error)))
+                self._set_aside(first_line(str(error)))
                 self._start()
                 self._tidy()
 
@@ -263,8 +131,8 @@ class Database:
         if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchall():
             if connection.execute("SELECT 1 FROM duckdb_tables()").fetchall():
                 raise Misconfigured(f"{self.path} is a DuckDB database of something else: set another `path`")
-            with self._transaction(connection):
-                connection.execute(_SCHEMA)
+            with transaction(connection):
+                connection.execute(SCHEMA)
         ((version, position),) = connection.execute("SELECT format, position FROM about").fetchall()
         if version > FORMAT:
             raise Misconfigured(
@@ -321,7 +189,7 @@ class Database:
             _log.error("A segment of the historian is gone", file=str(line.segment.path), rows=line.rows)
         unknown = [name for name in files if name.endswith(SUFFIX) and name not in listed and name not in garbage]
         if garbage or lost or unknown:
-            with self._transaction(connection):
+            with transaction(connection):
                 connection.execute("DELETE FROM garbage")
                 for line in lost:
                     connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
@@ -361,7 +229,7 @@ class Database:
         for name in replaced & ({line.segment.name for line in adopted} | {line.segment.name for line in gone}):
             (self.folder / name).unlink(missing_ok=True)
         for line in kept:
-            _insert(connection, line)
+            insert_segment(connection, line)
         fresh = {number: name for number, name in known.items() if name not in self.tags}
         connection.executemany("INSERT INTO tag VALUES (?, ?)", [*fresh.items()]) if fresh else None
         self.tags |= {name: number for number, name in fresh.items()}
@@ -376,7 +244,7 @@ class Database:
         ends = [*(g.after for g in self._generations), self.position][1:]
         for generation, end in zip(self._generations, ends, strict=True):
             if any(after <= generation.after and end <= upto for after, upto in spans):
-                self._drop(connection, generation)
+                drop(connection, generation)
         self._generations = tuple(
             Generation(*line) for line in connection.execute("SELECT id, after FROM generation ORDER BY id").fetchall()
         )
@@ -389,7 +257,7 @@ class Database:
                 for piece in line.segment.pieces(tag, -(2**63), 2**63 - 1):
                     if tag not in newest or newest[tag][0] <= piece.last:
                         newest[tag] = (piece.last, line.segment, piece)
-        found = self._read_latest(connection)
+        found = read_latest(connection)
         for tag, (_, segment, piece) in newest.items():
             try:
                 rows = segment.rows(piece)
@@ -397,7 +265,7 @@ class Database:
                 _log.warning("A chunk of the historian is damaged", error=str(error))
                 continue
             found.take(np.array([tag], np.int64), rows.take(slice(len(rows) - 1, len(rows))))
-        self._write_latest(connection, found)
+        write_latest(connection, found)
 
     # -- closing ---------------------------------------------------------------------------------
 
@@ -445,12 +313,12 @@ class Database:
     def load_latest(self) -> None:
         """Work out the newest row of every tag; to be called once before the first write."""
         connection = self._connected().cursor()
-        self.latest = self._read_latest(connection)
+        self.latest = read_latest(connection)
         for generation in self._generations:
             table = f"hot_{generation.id}"
             newest = f"SELECT arg_max(rowid, time::HUGEINT * 1099511627776 + rowid) FROM {table} GROUP BY tag"  # noqa: S608  # own text
-            found = fetched(connection, f"SELECT {_HOT} FROM {table} WHERE rowid IN ({newest})")  # noqa: S608  # own text
-            self.latest.take(_tags(found), rows_of(found))
+            found = fetched(connection, f"SELECT {HOT} FROM {table} WHERE rowid IN ({newest})")  # noqa: S608  # own text
+            self.latest.take(tags_of(found), rows_of(found))
         if self._generations:
             last = self._generations[-1].id
             ((self.hot_rows,),) = connection.execute(f"SELECT count(*) FROM hot_{last}").fetchall()  # noqa: S608  # own text
@@ -472,15 +340,15 @@ class Database:
         begins = turned or not self._generations
         # only what changes the list of generations has to keep snapshots waiting
         with self.guarded(), self._turn if begins else nullcontext():
-            with self._transaction(connection):
+            with transaction(connection):
                 generation = self._begin(connection) if begins else self._generations[-1]
                 if names:
-                    _insert_arrow(
-                        connection, "tag", _table({"id": pa.array(names.values(), pa.int32()), "name": [*names]})
+                    insert_arrow(
+                        connection, "tag", arrow_table({"id": pa.array(names.values(), pa.int32()), "name": [*names]})
                     )
                 if len(rows):
-                    _insert_arrow(connection, f"hot_{generation.id}", _arrow(tags, rows))
-                    _insert_arrow(connection, f"entry_{generation.id}", _entries_arrow(fresh))
+                    insert_arrow(connection, f"hot_{generation.id}", arrow(tags, rows))
+                    insert_arrow(connection, f"entry_{generation.id}", entries_arrow(fresh))
                 connection.execute("UPDATE about SET position = ?", [group[-1][0]])
             if begins:
                 self._generations = (*self._generations, generation)
@@ -496,7 +364,7 @@ class Database:
             return
         connection = self._connected()
         with self.guarded(), self._turn:
-            with self._transaction(connection):
+            with transaction(connection):
                 generation = self._begin(connection)
             self._generations = (*self._generations, generation)
             self.hot_rows = 0
@@ -549,7 +417,7 @@ class Database:
         with self.guarded():
             table = fetched(
                 cursor,
-                f"SELECT {_HOT} FROM hot_{generation.id} WHERE time >= ? ORDER BY tag, time, entry, rowid",  # noqa: S608  # own text
+                f"SELECT {HOT} FROM hot_{generation.id} WHERE time >= ? ORDER BY tag, time, entry, rowid",  # noqa: S608  # own text
                 [since],
             )
             lines = fetched(cursor, f'SELECT "offset", received, source FROM entry_{generation.id} ORDER BY "offset"')  # noqa: S608  # own text
@@ -559,22 +427,22 @@ class Database:
             lines.column("received").to_numpy(),
             [str(source) for source in lines.column("source").to_pylist()],
         )
-        return _tags(table), rows_of(table), entries
+        return tags_of(table), rows_of(table), entries
 
     def replace(self, old: Sequence[Stored], new: Sequence[Stored], generation: Generation | None = None) -> None:
         """Let new segments (still ``.part``) stand for old ones or for a generation, in one transaction."""
         connection = self._connected().cursor()
         names = [line.segment.name for line in old]
         with self.guarded(), self._turn:
-            with self._transaction(connection):
+            with transaction(connection):
                 for name in names:
                     connection.execute("DELETE FROM segment WHERE name = ?", [name])
                     connection.execute("INSERT INTO garbage VALUES (?)", [name])
                 for line in new:
-                    _insert(connection, line)
+                    insert_segment(connection, line)
                 if generation is not None:
-                    self._write_latest(connection, self.latest)
-                    self._drop(connection, generation)
+                    write_latest(connection, self.latest)
+                    drop(connection, generation)
             kept = [line for line in self._stored if line.segment.name not in names]
             self._stored = tuple(sorted([*kept, *new], key=lambda line: line.last))
             if generation is not None:
@@ -595,7 +463,7 @@ class Database:
                 (self.folder / name).unlink(missing_ok=True)
                 gone.append(name)
         connection = self._connected().cursor()
-        with self.guarded(), self._turn, self._transaction(connection):
+        with self.guarded(), self._turn, transaction(connection):
             for name in gone:
                 connection.execute("DELETE FROM garbage WHERE name = ?", [name])
         connection.close()
@@ -620,7 +488,7 @@ class Database:
         """Move a segment that cannot be read aside, take it out of the catalogue, say what is lost."""
         connection = self._connected().cursor()
         with self.guarded(), self._turn:
-            with self._transaction(connection):
+            with transaction(connection):
                 connection.execute("DELETE FROM segment WHERE name = ?", [line.segment.name])
             self._stored = tuple(other for other in self._stored if other is not line)
         connection.close()
@@ -640,35 +508,6 @@ class Database:
 
     # -- small parts -----------------------------------------------------------------------------
 
-    def _drop(self, connection: duckdb.DuckDBPyConnection, generation: Generation) -> None:
-        connection.execute(f"DROP TABLE hot_{generation.id}")
-        connection.execute(f"DROP TABLE entry_{generation.id}")
-        connection.execute("DELETE FROM generation WHERE id = ?", [generation.id])
-
-    def _read_latest(self, connection: duckdb.DuckDBPyConnection) -> Latest:
-        latest = Latest()
-        table = fetched(connection, f"SELECT {_HOT} FROM latest")  # noqa: S608  # own text
-        latest.take(_tags(table), rows_of(table))
-        return latest
-
-    def _write_latest(self, connection: duckdb.DuckDBPyConnection, latest: Latest) -> None:
-        connection.execute("DELETE FROM latest")
-        _insert_arrow(connection, "latest", _arrow(*latest.snapshot()))
-
-    @contextmanager
-    def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
-        connection.begin()
-        try:
-            yield
-            connection.commit()
-        except BaseException:
-            try:
-                connection.rollback()
-            except duckdb.Error as error:
-                # the first error is what happened; this one only says that DuckDB had rolled back by itself
-                _log.debug("rollback", error=str(error))
-            raise
-
     @contextmanager
     def guarded(self) -> Generator[None]:
         """Errors as what the pipeline can act on; damage is noted, so that the next ``open`` moves the file aside."""
@@ -679,26 +518,6 @@ class Database:
             if error.__cause__ is not None and is_damage(error.__cause__):
                 self.damaged = True
             raise
-
-
-_PASSING: Final = ("cannot open file", "too many open files", "input/output error", "cannot allocate", "interrupted")
-"""Words of errors that are the system's, not the file's: they pass, or a person sees to the disk."""
-
-
-def _is_unreadable(error: duckdb.Error) -> bool:
-    """Whether a database that does not open is damaged, rather than busy, forbidden, full or of a newer DuckDB."""
-    if "newer version" in str(error).lower() or "storage version" in str(error).lower():
-        raise Misconfigured(
-            f"the historian's database was written by another version of DuckDB: {_first(str(error))}"
-        ) from error
-    if any(words in str(error).lower() for words in _PASSING):
-        return False
-    meaning = _meaning(Path(), error)
-    return isinstance(meaning, Unavailable) and str(meaning).startswith("the historian's database")
-
-
-def _tags(table: pa.Table) -> Int64:
-    return table.column("tag").to_numpy().astype(np.int64)
 
 
 def _groups(entries: Sequence[tuple[int, Batch]]) -> Iterator[list[tuple[int, Batch]]]:
@@ -715,31 +534,6 @@ def _groups(entries: Sequence[tuple[int, Batch]]) -> Iterator[list[tuple[int, Ba
         yield group
 
 
-def _entries_arrow(entries: Sequence[tuple[int, Batch]]) -> pa.Table:
-    return _table(
-        {
-            "offset": pa.array([offset for offset, _ in entries], pa.int64()),
-            "received": pa.array([batch.received for _, batch in entries], pa.int64()),
-            "source": pa.array([batch.source for _, batch in entries], pa.string()),
-        }
-    )
-
-
-def _insert_arrow(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -> None:
-    connection.register("incoming", content)
-    try:
-        connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608  # own names
-    finally:
-        connection.unregister("incoming")
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, line: Stored) -> None:
-    connection.execute(
-        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [line.segment.name, line.window, line.first, line.last, line.rows, line.size, json.dumps(line.ranges)],
-    )
-
-
 def _storable(tag: str, batch: Batch) -> str:
     """The tag's name, if a database can hold it. Raises Rejected with where it stands in the batch."""
     if not tag.isascii() and any("\ud800" <= letter <= "\udfff" for letter in tag):
@@ -747,8 +541,3 @@ def _storable(tag: str, batch: Batch) -> str:
             f"the tag name {tag!r} is not valid Unicode", [i for i, other in enumerate(batch.tags) if other == tag]
         )
     return tag
-
-
-def names_by_id(tags: Mapping[str, int]) -> dict[int, str]:
-    """Tag names by id."""
-    return {number: name for name, number in list(tags.items())}

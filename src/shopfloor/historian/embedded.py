@@ -11,8 +11,9 @@ from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 import numpy as np
 import structlog
@@ -22,10 +23,10 @@ from shopfloor.historian.aggregates import Around, summed_up
 from shopfloor.historian.base import AGGREGATES, Aggregate, Historian, Series, Size
 from shopfloor.historian.buckets import edges
 from shopfloor.historian.chunk import Damaged
-from shopfloor.historian.database import GENERATION, WAITING, Database, Stored
-from shopfloor.historian.duck import DuckDbConfig
+from shopfloor.historian.database import GENERATION, WAITING, Database
 from shopfloor.historian.query import Reader
 from shopfloor.historian.rows import Int64, Rows
+from shopfloor.historian.tables import Stored
 from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable, Value
 
 T = TypeVar("T")
@@ -43,10 +44,39 @@ VERY_OLD: Final = 24 * OLD
 _log: Final = structlog.get_logger(__name__)
 
 
+class Settings(Protocol):
+    """What it must be told; ``duck.DuckDbConfig`` tells it."""
+
+    @property
+    def path(self) -> Path:
+        """The DuckDB file; the folder of segments is beside it."""
+        ...
+
+    @property
+    def keep(self) -> int:
+        """How long rows are kept, ns."""
+        ...
+
+    @property
+    def keep_size(self) -> int | None:
+        """The most bytes on disk; None: no limit."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """Bytes that DuckDB may use."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads DuckDB may use for a query."""
+        ...
+
+
 class DuckDbHistorian(Historian):
     """See the module. Every sample counts exactly once: the journal position commits with the rows."""
 
-    def __init__(self, config: DuckDbConfig, generation: int = GENERATION) -> None:
+    def __init__(self, config: Settings, generation: int = GENERATION) -> None:
         """``generation`` is the rows after which compaction begins."""
         self._config = config
         self._database = Database(config.path, config.memory, config.threads, generation)

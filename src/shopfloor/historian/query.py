@@ -7,9 +7,9 @@ import numpy as np
 from shopfloor.historian.aggregates import Mask, numeric
 from shopfloor.historian.chunk import Damaged
 from shopfloor.historian.compaction import read_chunk
-from shopfloor.historian.database import Snapshot, Stored
 from shopfloor.historian.rows import Rows
 from shopfloor.historian.segment import Piece, Segment
+from shopfloor.historian.tables import Snapshot, Stored
 
 Unreadable = Callable[[Stored, Exception], None]
 """Told of a segment that cannot be read at all."""
