@@ -1,17 +1,19 @@
-"""A console over a fake plant: as an application, and as a server on a free port."""
+"""A console over a fake plant: as an application, as a server on a free port, and in a browser over one that acts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from shopfloor.console import create_app, serve
-from shopfloor.testing.programs import free_port
+from shopfloor.testing.programs import free_port, missing, require_program
 from tests.console.fakes import FakeRuntime
+from tests.console.pages import APP, FLAGS, PATIENCE, Stage, Watched
 
 
 @pytest.fixture
@@ -54,3 +56,47 @@ async def address(runtime: FakeRuntime) -> AsyncIterator[str]:
     serving.cancel()
     with suppress(asyncio.CancelledError):
         await serving
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        expect.set_options(timeout=PATIENCE)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    program = require_program("chromium", "apt-get install chromium")
+    if not (APP / "index.html").is_file():
+        missing("the web app is not built", "make web")
+    browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("stage"), 1_000) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The console of a plant file that declares nothing."""
+    with Stage(tmp_path_factory.mktemp("empty"), -1) as stage:
+        yield stage
+
+
+@pytest.fixture
+def desktop(browser: Browser) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    yield Watched(context)
+    context.close()
+
+
+@pytest.fixture
+def phone(playwright: Playwright, browser: Browser) -> Iterator[Watched]:
+    context = browser.new_context(**playwright.devices["Pixel 7"])
+    yield Watched(context)
+    context.close()
