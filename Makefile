@@ -97,7 +97,7 @@ web-check: $(WEB_MODULES)
 
 tests/peers/tahu/target/.built: $(shell find tests/peers/tahu/src -type f 2>/dev/null)
 %/target/.built: %/pom.xml
-	@cd $* && mvn -q -B compile | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
+	@cd $* && mvn -q -B compile 2>&1 | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
 
 $(APP): $(WEB_MODULES) $(WEB_SOURCES) | .venv/.run
 	@echo "building the console" >&2
