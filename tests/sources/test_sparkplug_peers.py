@@ -377,3 +377,30 @@ async def test_what_sparkplug_client_compresses_arrives(algorithm: str, broker: 
         await peer.tell(metric("PV", "Double", 3.5))
         await reader.has("g/sparkplug-client/PV", 3.5)
         assert "g/sparkplug-client/algorithm" not in newest(reader)
+
+
+async def test_what_tahu_says_by_alias_arrives(tmp_path: Path) -> None:
+    """A metric whose name node and device share, Tahu tells by the device's alias: a birth must tell the node's."""
+    async with (
+        Mosquitto(tmp_path) as broker,
+        MosquittoSub.at(broker.port, "spBv1.0/g/#") as heard,
+        config(broker.port).build() as source,
+        Reader.of(source) as reader,
+        edge("tahu", broker.port, typed_metrics("tahu", 0), {"cnc": [metric("Int8", "Int8", 5)]}, aliases=True) as peer,
+    ):
+        await reader.has("g/tahu/cnc/Int8", 5)
+        await peer.tell(*typed_metrics("tahu", 1))
+        await peer.tell(metric("Int8", "Int8", 6), device="cnc")
+        await reader.has("g/tahu/cnc/Int8", 6)
+        assert not [one for one in reader.samples if (one.tag, one.value) == ("g/tahu/cnc/Int8", 127)]
+        await reader.has("g/tahu/Int8", 127)
+        said = as_read("tahu", 1)
+        assert {tag: value for tag, value in newest(reader).items() if tag in said} == said
+        validator = Validator(complete=True)
+        found = {
+            finding.rule
+            for one in heard.heard
+            if "/NCMD/" not in one.topic
+            for finding in validator.check(Message(one.topic, one.payload, None, None, None))
+        }
+        assert found == {"value of another type", "NDATA unknown metric"}
