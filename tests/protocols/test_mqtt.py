@@ -184,18 +184,28 @@ async def test_identifiers_are_reused_only_when_free() -> None:
 @pytest.mark.parametrize(
     ("connack", "error", "text"),
     [
-        (b"\x20\x03\x00\x86\x00", Misconfigured, "user name or password"),
-        (b"\x20\x03\x00\x87\x00", Misconfigured, "not authorized"),
-        (b"\x20\x03\x00\x85\x00", Misconfigured, "client_id"),
-        (b"\x20\x03\x00\x8a\x00", Misconfigured, "banned"),
-        (b"\x20\x03\x00\x88\x00", Unavailable, "not available"),
-        (b"\x20\x03\x00\x89\x00", Unavailable, "busy"),
-        (b"\x20\x03\x00\xf0\x00", Misconfigured, "0xf0"),
-        (b"\x20\x02\x00\x05", Misconfigured, "not authorized"),
-        (b"\x20\x02\x00\x03", Unavailable, "not available"),
-        (b"\x20\x00", Misconfigured, "malformed"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100, Unavailable, "makes no sense"),
-        (b"", Unavailable, r"no answer within 0\.5 s"),
+        (b"\x20\x03\x00\x86\x00", Misconfigured, "user name or password is wrong; correct `username` and `password`"),
+        (b"\x20\x03\x00\x87\x00", Misconfigured, "not authorized; give `username` and `password`, or .* access list"),
+        (b"\x20\x03\x00\x85\x00", Misconfigured, "does not like the client_id; set another `client_id`"),
+        (b"\x20\x03\x00\x8a\x00", Misconfigured, "banned; lift the ban"),
+        (b"\x20\x03\x00\x8c\x00", Misconfigured, "authentication method; let the broker take user name and password"),
+        (b"\x20\x03\x00\x88\x00", Unavailable, "not available; it is tried again; .* log"),
+        (b"\x20\x03\x00\x89\x00", Unavailable, "busy; it is tried again"),
+        (b"\x20\x03\x00\x9f\x00", Unavailable, "too many connections; raise this limit at the broker"),
+        (b"\x20\x03\x00\x9d\x00", Unavailable, "moved; enter the address of the other one as `servers`"),
+        (b"\x20\x03\x00\xf0\x00", Misconfigured, "0xf0; the broker's log says why"),
+        (b"\x20\x02\x00\x04", Misconfigured, "user name or password is wrong; correct `username` and `password`"),
+        (b"\x20\x02\x00\x05", Misconfigured, "not authorized; give `username`"),
+        (b"\x20\x02\x00\x03", Unavailable, "not available; it is tried again"),
+        (b"\x20\x00", Misconfigured, "malformed packet; set another `version`"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Unavailable, "not answer as an MQTT broker does .* address and port"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Unavailable, "not answer as an MQTT broker does .* address and port"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", Misconfigured, "wants TLS at this port; write the address as mqtts://"),
+        (
+            b"",
+            Unavailable,
+            r"no answer within 0\.5 s; see whether address and port are right, no firewall .* TLS there",
+        ),
     ],
 )
 async def test_a_connection_that_is_refused_says_why(connack: bytes, error: type[Exception], text: str) -> None:
@@ -228,7 +238,7 @@ async def test_a_connection_that_closes_without_a_word_is_tried_again_later() ->
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with server:
-        with pytest.raises(Unavailable, match="without an answer"):
+        with pytest.raises(Unavailable, match=r"without an answer; it may want TLS .* its log says why"):
             await configured(server.sockets[0].getsockname()[1]).build().__aenter__()
 
 
@@ -255,10 +265,11 @@ async def test_what_we_say_about_ourselves_is_what_was_configured() -> None:
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        (b"\xe0\x02\x8e\x00", "another client connected with the same client_id"),
-        (b"\xe0\x00", "reason code 0x00"),
-        (b"\x00\x00", "makes no sense"),
-        (b"\x62\x02\x00\x01", "makes no sense"),
+        (b"\xe0\x02\x8e\x00", "another client connected with the same client_id; give each"),
+        (b"\xe0\x02\x8b\x00", "shutting down; it is tried again"),
+        (b"\xe0\x00", "reason code 0x00; the broker's log"),
+        (b"\x00\x00", r"malformed packet \(0x00.*; see whether .* set another `version`"),
+        (b"\x62\x02\x00\x01", r"malformed packet \(0x62"),
     ],
 )
 async def test_a_broker_that_ends_the_connection_says_why(said: bytes, text: str) -> None:

@@ -231,7 +231,9 @@ async def test_user_name_and_password(tmp_path: Path) -> None:
             await sink.write(1, batch(Sample("a", NOW, 1)))
         for version in ("5", "3.1.1"):
             for wrong in ({"username": "edge", "password": FromEnvironment("wrong")}, {}):
-                with pytest.raises(Misconfigured, match=r"not authorized|password"):
+                with pytest.raises(
+                    Misconfigured, match=r"(not authorized|password is wrong); (give|correct) `username` and `password`"
+                ):
                     await config(broker.port, version=version, **wrong).build().__aenter__()
 
 
@@ -249,9 +251,9 @@ async def test_tls_with_our_own_authority(tmp_path: Path) -> None:
             with pytest.raises(Misconfigured, match=r"certificate is not accepted.*`ca_file`"):
                 await config(broker.port, **tls, ca_file=ca_file).build().__aenter__()
         misnamed = config(broker.port, **tls, ca_file=authority.certificate, server_name="elsewhere.example")
-        with pytest.raises(Misconfigured, match="`server_name`"):
+        with pytest.raises(Misconfigured, match=r"(?i)mismatch.*; write in `servers` the name .* `server_name`"):
             await misnamed.build().__aenter__()
-        with pytest.raises((Misconfigured, Unavailable)):
+        with pytest.raises((Misconfigured, Unavailable), match="mqtts://"):
             await config(broker.port, servers=f"mqtt://127.0.0.1:{broker.port}").build().__aenter__()
 
 
@@ -290,7 +292,7 @@ async def test_mutual_tls(tmp_path: Path) -> None:
 
 async def test_a_server_without_tls_is_told_apart(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path) as broker:
-        with pytest.raises((Misconfigured, Unavailable)):
+        with pytest.raises((Misconfigured, Unavailable), match=r"no TLS at this port .*write the address as mqtt://"):
             await config(broker.port, servers=f"mqtts://127.0.0.1:{broker.port}").build().__aenter__()
 
 
@@ -343,6 +345,12 @@ async def test_when_no_server_answers_all_are_named() -> None:
     with pytest.raises(Unavailable) as away:
         await config(0, servers=[f"mqtt://127.0.0.1:{port}" for port in ports]).build().__aenter__()
     assert all(str(port) in str(away.value) for port in ports)
+    assert "see whether the broker runs and listens at this port" in str(away.value)
+
+
+async def test_a_name_that_nobody_knows_says_so() -> None:
+    with pytest.raises(Unavailable, match=r"name broker\.invalid cannot be resolved .*; correct it in `servers`"):
+        await config(0, servers="mqtt://broker.invalid").build().__aenter__()
 
 
 async def test_a_broker_restart_loses_nothing(tmp_path: Path) -> None:

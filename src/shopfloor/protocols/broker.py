@@ -123,6 +123,9 @@ class _Amqtt:
         anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._broker = AmqttBroker({"listeners": {"default": {"type": "tcp", "bind": where}}, "plugins": anonymous})
+        self._serve = self._broker.stream_connected
+        self._broker.stream_connected = self._connected
+        self._clients: set[asyncio.StreamWriter] = set()
         self._started = False
 
     async def start(self) -> None:
@@ -133,6 +136,18 @@ class _Amqtt:
         if self._started:
             self._started = False
             await self._broker.shutdown()
+        for client in tuple(self._clients):  # amqtt forgets a client that went while it was greeted
+            client.transport.abort()
+            with suppress(OSError):
+                await client.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str) -> None:
+        self._clients.add(writer)
+        try:
+            await self._serve(reader, writer, listener_name)
+        finally:
+            writer.close()
+            self._clients.discard(writer)
 
 
 def _configuration(host: str, port: int) -> Sequence[str]:

@@ -19,6 +19,18 @@ from gmqtt.mqtt import package, property as properties, utils
 from gmqtt.mqtt.constants import MQTTCommands, MQTTv50, MQTTv311
 from pydantic import SecretStr
 
+from shopfloor.protocols.mqtt_words import (
+    TLS_ALERT,
+    closed_unanswered,
+    malformed,
+    no_broker,
+    refusal_text,
+    silent,
+    tls_refusal,
+    unacknowledged,
+    unreachable,
+    untrusted,
+)
 from shopfloor.samples import Misconfigured, Unavailable
 
 # gmqtt has no types; what comes from it gets one where it enters.
@@ -41,53 +53,6 @@ _WITH_WILL: Final = 0x04
 _WRONG_VERSION: Final = (0x01, 0x84)
 _NOT_NOW: Final = (0x03, 0x80, 0x83, 0x88, 0x89, 0x97, 0x9C, 0x9D, 0x9F)
 """CONNACK codes that may go away by themselves: server unavailable, busy, quota, moved, rate."""
-_REASONS: Final = {
-    0x01: "it does not speak this MQTT version",
-    0x02: "it does not like the client_id",
-    0x03: "it is not available",
-    0x04: "user name or password is wrong",
-    0x05: "not authorized",
-    0x80: "unspecified error",
-    0x81: "malformed packet",
-    0x82: "protocol error",
-    0x83: "implementation specific error",
-    0x84: "it does not speak this MQTT version",
-    0x85: "it does not like the client_id",
-    0x86: "user name or password is wrong",
-    0x87: "not authorized",
-    0x88: "it is not available",
-    0x89: "it is busy",
-    0x8A: "this client is banned",
-    0x8B: "it is shutting down",
-    0x8C: "bad authentication method",
-    0x8D: "keep alive timeout",
-    0x8E: "another client connected with the same client_id",
-    0x90: "the topic is not allowed",
-    0x93: "more messages in flight than it allows",
-    0x95: "the packet is too large",
-    0x96: "messages come too fast",
-    0x97: "quota exceeded",
-    0x98: "an administrator closed the connection",
-    0x99: "it does not accept the payload's format",
-    0x9A: "it does not retain messages",
-    0x9B: "it does not support this QoS",
-    0x9C: "another server is to be used",
-    0x9D: "it has moved",
-    0x9F: "too many connections",
-}
-
-
-def reason_text(code: int) -> str:
-    """A reason code in words."""
-    return _REASONS.get(code, f"reason code 0x{code:02x}")
-
-
-def malformed(what: str) -> str:
-    """What is said of a broker that breaks the protocol."""
-    return (
-        f"the broker sent a malformed {what}; see whether the address and port are those of an MQTT broker, "
-        "and try another `version`"
-    )
 
 
 class Address(NamedTuple):
@@ -268,10 +233,9 @@ async def _connect_to(
         except (_VersionRefused, _NoAnswer) as error:
             refused = error
     if isinstance(refused, _VersionRefused):
-        raise Misconfigured(f"{refused}; try another `version`") from refused
+        raise Misconfigured(str(refused)) from refused
     # Brokers that stop, and proxies without a broker behind them, do the same: so it is retried.
-    hint = "; it may want a certificate that it trusts: `certificate_file`, `key_file`" if address.tls else ""
-    raise Unavailable(f"{refused}{hint}") from refused
+    raise Unavailable(f"{refused}; {closed_unanswered(tls=address.tls)}") from refused
 
 
 class _VersionRefused(Exception):
@@ -304,16 +268,13 @@ async def _connect_as(
         if publisher is not None:
             publisher.abort()
         if isinstance(error, TimeoutError):
-            raise Unavailable(f"no answer within {seconds:g} s") from error
+            raise Unavailable(silent(seconds)) from error
         if isinstance(error, ssl.SSLCertVerificationError):
-            raise Misconfigured(
-                f"the broker's certificate is not accepted: {error.verify_message}; "
-                "give its authority as `ca_file`, or the name it was made for as `server_name`"
-            ) from error
+            raise Misconfigured(untrusted(error)) from error
         if isinstance(error, ssl.SSLError):
-            raise Misconfigured(_tls_refusal(error)) from error
+            raise Misconfigured(tls_refusal(error)) from error
         if isinstance(error, OSError):
-            raise Unavailable(f"cannot be reached: {error.strerror or error}") from error
+            raise Unavailable(unreachable(address.host, error, tls=address.tls)) from error
         raise
     return publisher
 
@@ -326,12 +287,6 @@ def _check_pin(tls: ssl.SSLObject, wanted: str) -> None:
             f"the broker's certificate is not the one of `server_sha256` but {found}; "
             "find out whether it was renewed before you enter that"
         )
-
-
-def _tls_refusal(error: BaseException) -> str:
-    if "ALERT" in str(error).upper():
-        return f"the broker refuses our certificate or TLS version ({error}); give `certificate_file` and `key_file`"
-    return f"no TLS at this port ({error}); write the address as mqtt://… or use the broker's TLS port"
 
 
 class Publisher(asyncio.Protocol):
@@ -409,7 +364,7 @@ class Publisher(asyncio.Protocol):
             while not flight.done.done():
                 left = self._progress + self._patience - self._loop.time()
                 if left <= 0:
-                    self._lose(Unavailable(f"the broker acknowledged nothing for {self._patience:g} s"))
+                    self._lose(Unavailable(unacknowledged(self._patience)))
                     break
                 await asyncio.wait({flight.done}, timeout=left)
             flight.done.result()
@@ -455,6 +410,8 @@ class Publisher(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take packets apart."""
+        if not self._greeted(data):
+            return
         self._buffer += data
         at = 0
         while (frame := find_frame(self._buffer, at)) is not None:
@@ -477,7 +434,7 @@ class Publisher(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The network is gone."""
         if isinstance(exc, ssl.SSLError) and not self._accepted.done():
-            self._lose(Misconfigured(_tls_refusal(exc)))
+            self._lose(Misconfigured(tls_refusal(exc)))
         elif not self._accepted.done():
             self._lose(_NoAnswer("the broker closed the connection without an answer"))
         else:
@@ -513,24 +470,32 @@ class Publisher(asyncio.Protocol):
             case MQTTCommands.CONNACK:
                 self._connack(body)
             case MQTTCommands.DISCONNECT:
-                self._lose(Unavailable(f"the broker closed the connection: {reason_text(body[0] if body else 0)}"))
+                self._lose(Unavailable(f"the broker closed the connection: {refusal_text(body[0] if body else 0)}"))
             case MQTTCommands.PINGRESP:
                 pass
             case _:
                 self._unexpected(head)
 
+    def _greeted(self, data: bytes) -> bool:
+        """Whether a broker answers: what begins with anything but CONNACK is something else."""
+        if self._accepted.done() or self._buffer or data[0] & 0xF0 == MQTTCommands.CONNACK:
+            return True
+        kind = Misconfigured if data[0] == TLS_ALERT else Unavailable
+        self._lose(kind(no_broker(data[0])))
+        return False
+
     def _unexpected(self, head: int) -> None:
-        self._lose(Unavailable(f"the broker sent a packet that makes no sense here: 0x{head:02x}"))
+        self._lose(Unavailable(malformed(f"packet (0x{head:02x} makes no sense here)")))
 
     def _connack(self, body: bytes) -> None:
         if self._accepted.done():
             return
         code = body[1] if len(body) > 1 else 0x81
         if code in _WRONG_VERSION:
-            self._lose(_VersionRefused(f"the broker refuses the connection: {reason_text(code)}"))
+            self._lose(_VersionRefused(f"the broker refuses the connection: {refusal_text(code)}"))
         elif code:
             kind = Unavailable if code in _NOT_NOW else Misconfigured
-            self._lose(kind(f"the broker refuses the connection: {reason_text(code)}"))
+            self._lose(kind(f"the broker refuses the connection: {refusal_text(code)}"))
         else:
             if self.proto_ver == MQTTv50:
                 self._limits(_properties(body[2:]))

@@ -23,10 +23,9 @@ from shopfloor.protocols.mqtt import (
     Will,
     connect_with,
     encode_length,
-    malformed,
-    reason_text,
     variable_length,
 )
+from shopfloor.protocols.mqtt_words import forbidden, malformed
 from shopfloor.samples import Misconfigured, Unavailable
 
 WAITING_LIMIT: Final = 16 * 1024 * 1024
@@ -120,12 +119,9 @@ class Session(Publisher):
         answer = await self._ask(_ASK, [self._wish(one) for one in subscriptions])
         for subscription, code in zip(subscriptions, answer, strict=False):
             if code >= REFUSED:
-                raise Misconfigured(
-                    f"the broker does not let us subscribe to {subscription.topic}: {reason_text(code)}; "
-                    "allow it in the broker's access list or change the topic"
-                )
+                raise Misconfigured(forbidden(subscription.topic, code))
         if len(answer) != len(subscriptions):
-            raise Unavailable("the broker did not answer each subscription")
+            raise Unavailable(malformed("answer to our subscriptions"))
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Give up subscriptions; raises Unavailable when the connection is lost."""
@@ -165,8 +161,7 @@ class Session(Publisher):
 
     def data_received(self, data: bytes) -> None:
         """Take packets apart; messages that came together stay together."""
-        data = self._joined(data)
-        if not data:
+        if not self._greeted(data) or not (data := self._joined(data)):
             return
         arrivals: list[Arrival] = []
         introduced = self._accepted.done()
@@ -306,7 +301,9 @@ class Session(Publisher):
             async with asyncio.timeout(self._patience):
                 return await asked
         except TimeoutError:
-            raise Unavailable(f"the broker did not answer a subscription within {self._patience:g} s") from None
+            raise Unavailable(
+                f"the broker did not answer a subscription within {self._patience:g} s; its log may say why"
+            ) from None
         finally:
             del self._asked[packet_id]
 

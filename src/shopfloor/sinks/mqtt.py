@@ -25,9 +25,9 @@ from shopfloor.protocols.mqtt import (
     connect,
     file_problems,
     packet_size,
-    reason_text,
 )
 from shopfloor.protocols.mqtt_session import open_session
+from shopfloor.protocols.mqtt_words import reason_text, refusal_text
 from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands
@@ -226,7 +226,7 @@ class MqttSink(Sink):
             reason = f"the broker refuses it: {reason_text(for_ever[0].reason)}"
             raise _rejected(reason, [refusal.position for refusal in for_ever], owners, batch)
         if refused:
-            raise Unavailable(f"the broker does not take messages now: {reason_text(refused[0].reason)}")
+            raise Unavailable(f"the broker does not take messages now: {refusal_text(refused[0].reason)}")
 
     def _messages(self, batch: Batch) -> Iterable[tuple[Sequence[int], Message]]:
         """The messages of a batch with the indices of the samples in each. Raises Rejected, before any is sent."""

@@ -20,8 +20,9 @@ from pydantic import AfterValidator, Field
 from shopfloor.plant import Duration, SourceConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.sparkplug import SparkplugLegacy
-from shopfloor.protocols.mqtt import Message, Will, file_problems, reason_text
+from shopfloor.protocols.mqtt import Message, Will, file_problems
 from shopfloor.protocols.mqtt_session import Arrival as Packet, Session, Subscription, open_session
+from shopfloor.protocols.mqtt_words import reason_text
 from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, NotThere, Publication, Step, Verb
 from shopfloor.protocols.sparkplug.host import Host
 from shopfloor.protocols.sparkplug.model import Payload
