@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shopfloor.protocols import broker as broker_module
 from shopfloor.protocols.broker import Broker, Kind
 from shopfloor.samples import Batch, Misconfigured, Sample
 from shopfloor.sinks.mqtt import MqttConfig
@@ -72,7 +73,7 @@ async def test_a_client_that_dies_says_nothing_in_our_log(kind: Kind, caplog: py
     assert [record for record in caplog.records if not record.name.startswith("asyncio")] == []
 
 
-async def test_the_child_ends_when_its_parent_is_killed() -> None:
+async def test_the_child_ends_when_its_parent_is_killed_and_leaves_no_files(tmp_path: Path) -> None:
     needs("mosquitto")
     require_program("setpriv", "apt-get install util-linux")
     port = free_port()
@@ -84,11 +85,20 @@ async def test_the_child_ends_when_its_parent_is_killed() -> None:
         "asyncio.run(main())\n"
     )
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(port), stdout=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-c", program, str(port), stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     assert parent.stdout is not None
     assert await asyncio.wait_for(parent.stdout.readline(), 20) == b"up\n"
     assert answers("127.0.0.1", port)
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
     await until(lambda: not answers("127.0.0.1", port), "the broker ended with its parent")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_broker_says_that_does_not_start_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("mosquitto")
+    monkeypatch.setattr(broker_module, "_configuration", lambda *_: ["nonsense true"])
+    with pytest.raises(Misconfigured, match=r'it said: .*Unknown configuration variable "?nonsense'):
+        await Broker(kind="mosquitto").__aenter__()

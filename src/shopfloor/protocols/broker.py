@@ -26,6 +26,8 @@ _ADMIN_PATHS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where Debian puts servers; an ordinary user's PATH leaves them out."""
 _READY_WITHIN: Final = 10.0
 _STOP_WITHIN: Final = 5.0
+_MOST_SAID: Final = 4096
+"""Bytes of what Mosquitto said that are told when it does not start."""
 _LOUD: Final = ("amqtt", "transitions")
 """Loggers that report a client's leaving with a traceback."""
 
@@ -70,31 +72,36 @@ class Broker:
 
 
 class _Mosquitto:
-    """Mosquitto as a child process that ends with this one, however this one ends."""
+    """Mosquitto as a child process that ends with this one, however this one ends.
+
+    Its configuration and what it says are files without a name: nobody needs to delete them.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._folder = tempfile.TemporaryDirectory(prefix="shopfloor-broker-")
+        self._configuration = tempfile.TemporaryFile()  # noqa: SIM115  # `stop` closes it
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # and this one
         self._child: Process | None = None
 
     async def start(self) -> None:
         program = mosquitto()
         if program is None:
             raise Misconfigured("Mosquitto is not installed; install it with: apt-get install mosquitto")
-        folder = Path(self._folder.name)
-        configuration, log = folder / "mosquitto.conf", folder / "log"
-        configuration.write_text("\n".join(_configuration(self._host, self._port)) + "\n")
-        with log.open("wb") as said:
-            self._child = await asyncio.create_subprocess_exec(
-                *_with_us(), str(program), "-c", str(configuration), stdin=DEVNULL, stdout=DEVNULL, stderr=said,
-                start_new_session=True,  # Ctrl-C is for us, who still have something to publish
-            )  # fmt: skip
+        self._configuration.write("\n".join((*_configuration(self._host, self._port), "")).encode())
+        self._configuration.seek(0)
+        file = self._configuration.fileno()
+        self._child = await asyncio.create_subprocess_exec(
+            *_with_us(), str(program), "-c", f"/dev/fd/{file}", pass_fds=(file,),
+            stdin=DEVNULL, stdout=DEVNULL, stderr=self._said,
+            start_new_session=True,  # Ctrl-C is for us, who still have something to publish
+        )  # fmt: skip
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 while not await _answers(self._host, self._port):
                     if self._child.returncode is not None:
-                        raise Misconfigured(f"Mosquitto ended by itself; it said: {log.read_text(errors='replace')}")
+                        said = os.pread(self._said.fileno(), _MOST_SAID, 0).decode(errors="replace")
+                        raise Misconfigured(f"Mosquitto ended by itself; it said: {said}")
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
             raise Unavailable(f"Mosquitto does not answer within {_READY_WITHIN:g} s") from error
@@ -109,7 +116,8 @@ class _Mosquitto:
             except TimeoutError:
                 child.kill()
                 await child.wait()
-        self._folder.cleanup()
+        self._configuration.close()
+        self._said.close()
 
 
 class _Amqtt:
