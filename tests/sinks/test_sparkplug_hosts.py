@@ -34,12 +34,13 @@ class Hearing:
         self.peer = peer
         self.heard: list[dict[str, Any]] = []
 
-    async def has(self, what: str, met: Callable[[list[dict[str, Any]]], bool]) -> None:
+    async def has(self, what: str, met: Callable[[], bool]) -> None:
         """Wait until what the host heard so far is so."""
-        async with asyncio.timeout(WITHIN):
-            while not met(self.heard):
-                self.heard += await self.peer.heard(len(self.heard))
-        assert what
+        deadline = time.monotonic() + WITHIN
+        while not met():
+            assert time.monotonic() < deadline, f"not heard: {what}; but {self.heard[-20:]}"
+            await asyncio.sleep(0.02)
+            self.heard += await self.peer.heard(len(self.heard))
 
     def events(self) -> list[tuple[str, str]]:
         """Births and deaths, and whose."""
@@ -47,7 +48,7 @@ class Hearing:
 
     async def event(self, event: str, where: str, count: int = 1) -> None:
         """Wait for a birth or a death."""
-        await self.has(f"{event} of {where}", lambda _: self.events().count((event, where)) >= count)
+        await self.has(f"{event} of {where}", lambda: self.events().count((event, where)) >= count)
 
     def said(self, event: str, where: str = PRESS) -> list[dict[str, Any]]:
         """The metrics that came with ``born``, ``data`` or ``stale``."""
@@ -59,7 +60,7 @@ class Hearing:
         def found() -> list[dict[str, Any]]:
             return [one for one in self.said("data") if (one["name"], one["value"]) == (name, value)]
 
-        await self.has(f"{name} is {value}", lambda _: bool(found()))
+        await self.has(f"{name} is {value}", lambda: bool(found()))
         return found()[0]
 
 
@@ -220,7 +221,7 @@ async def test_what_tahus_host_commands_is_written_and_comes_back(tmp_path: Path
                 shift = metric("line", "String", "Nacht")
                 await hearing.peer.ask(topic="spBv1.0/bremen/NCMD/edge", metrics=[shift])
                 await hearing.value("SP", 42.5)
-                await hearing.has("the shift", lambda _: any(d["value"] == "Nacht" for d in hearing.said("data", NODE)))
+                await hearing.has("the shift", lambda: any(d["value"] == "Nacht" for d in hearing.said("data", NODE)))
     assert writes == [("press/SP", 42.5), ("line", "Nacht")]
 
 

@@ -4,6 +4,7 @@ What they do otherwise than the specification says stands in tests/protocols/spa
 docs/sparkplug.md shows; that our host lives with it is shown here.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -225,12 +226,9 @@ async def test_tahu_waits_for_our_state_and_leaves_with_it(broker: Mosquitto) ->
         MosquittoSub.at(broker.port, "spBv1.0/g/#") as listener,
         edge("tahu", broker.port, primaryHost="mes") as peer,
     ):
-
-        async def connected() -> bool:
-            return bool((await peer.ask(ping=True))["connected"])
-
-        while not await connected():
-            pass
+        async with asyncio.timeout(20):
+            while not (await peer.ask(ping=True))["connected"]:
+                await asyncio.sleep(0.05)
         assert listener.heard == []
         async with config(broker.port).build() as source, Reader.of(source) as reader:
             await until(lambda: good(reader, "g/tahu/PV") is True, "its birth arrived")
