@@ -194,11 +194,13 @@ async def test_nothing_is_published_while_tahus_host_is_offline(tmp_path: Path) 
 
 
 @pytest.mark.sparkplug("tck-id-message-flow-device-dcmd-subscribe")
-async def test_what_tahus_host_commands_is_written_and_comes_back(tmp_path: Path) -> None:
-    """By name and without a datatype, to a device and to the node; what may not be written stays as it is."""
+@pytest.mark.parametrize("make", ["tahu", "pysparkplug", "sparkplug-client"])
+async def test_what_a_host_commands_is_written_and_comes_back(make: str, tmp_path: Path) -> None:
+    """To a device and to the node, with a datatype and without, UInt32 in long_value; the rest stays as it is."""
     writes: list[tuple[str, Value]] = []
-    async with host(tmp_path) as (broker, hearing):
-        settings = config(broker.port, tmp_path, primary_host="scada", commands={})
+    legacy = {"datatypes_in_data": make == "sparkplug-client"}
+    async with host(tmp_path, make) as (broker, hearing):
+        settings = config(broker.port, tmp_path, primary_host="scada", commands={}, legacy=legacy, timeout="5 s")
         sink = settings.build()
 
         async def execute(command: Command) -> Outcome:
@@ -206,23 +208,28 @@ async def test_what_tahus_host_commands_is_written_and_comes_back(tmp_path: Path
             await sink.write(10 + len(writes), live(command.tag, command.value))
             return Outcome(command.id, done=True, detail="")
 
-        may = CommandsConfig(allow=[Allow(tag="press/SP", range=(0, 80)), Allow(tag="line")])
+        may = CommandsConfig(allow=[Allow(tag="press/SP", range=(0, 80)), Allow(tag="press/Count"), Allow(tag="line")])
         async with Commands(may, Audit(tmp_path / "audit.db", time.time_ns), execute) as path:
             allowed = settings.commanded()
             assert allowed is not None
             sink.commanded(CommandInbox(path, allowed, settings.name))
             async with sink:
                 await sink.write(1, live("press/SP", 1.5))
-                await sink.write(2, live("line", "day"))
+                await sink.write(2, live("press/Count", 1))
+                await sink.write(3, live("line", "day"))
                 await hearing.event("NBIRTH", NODE, 2)
                 for value in (81.0, 42.5):
                     set_point = metric("SP", "Double", value)
                     await hearing.peer.ask(topic="spBv1.0/bremen/DCMD/edge/press", metrics=[set_point])
+                # One writes UInt32 where a UInt32 belongs, which no Int64 can be read from without a datatype.
+                count = metric("Count", "Int64" if make == "pysparkplug" else "UInt32", 2**32 - 1)
+                await hearing.peer.ask(topic="spBv1.0/bremen/DCMD/edge/press", metrics=[count])
                 shift = metric("line", "String", "Nacht")
                 await hearing.peer.ask(topic="spBv1.0/bremen/NCMD/edge", metrics=[shift])
                 await hearing.value("SP", 42.5)
+                await hearing.value("Count", 2**32 - 1)
                 await hearing.has("the shift", lambda: any(d["value"] == "Nacht" for d in hearing.said("data", NODE)))
-    assert writes == [("press/SP", 42.5), ("line", "Nacht")]
+    assert sorted(writes) == [("line", "Nacht"), ("press/Count", 2**32 - 1), ("press/SP", 42.5)]
 
 
 @pytest.mark.parametrize("make", ["pysparkplug", "sparkplug-client"])
