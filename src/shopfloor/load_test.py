@@ -156,14 +156,21 @@ class _Test:
             async with observed, fleet:
                 self._say(_welcome(self._wanted))
                 async with self._progress():
-                    await self._play(fleet, stopped)
+                    await self._play(fleet, observed, stopped)
                     await self._drain(observed)
         return self._report(fleet, observed)
 
-    async def _play(self, fleet: Fleet, stopped: "asyncio.Future[None]") -> None:
+    async def _play(self, fleet: Fleet, observed: Observed, stopped: "asyncio.Future[None]") -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await fleet.play(self._wanted.turns, stopped)
+        stop: asyncio.Future[None] = loop.create_future()
+        dead = asyncio.ensure_future(observed.ended())
+        for reason in (stopped, dead):
+            reason.add_done_callback(lambda _: None if stop.done() else stop.set_result(None))
+        try:
+            await fleet.play(self._wanted.turns, stop)
+        finally:
+            dead.cancel()
         self._seconds = loop.time() - began
 
     async def _drain(self, observed: Observed) -> None:

@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from shopfloor import listening, load_test
@@ -110,6 +111,22 @@ async def test_ctrl_c_prints_the_result_so_far(tmp_path: Path) -> None:
     assert b"success rate  100 %" in said
     assert b"not sent" in said
     assert b"Traceback" not in wrong
+
+
+async def test_a_shopfloor_that_dies_ends_the_test_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    require_program("mosquitto", Mosquitto.HOW_TO_INSTALL)
+
+    def under_test() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children() if "shopfloor.bench.observed" in one.cmdline()]
+
+    running = asyncio.create_task(report(capsys, wanted(None, turns=100_000)))
+    await until(lambda: bool(under_test()), "it is started", within=30)
+    dying = under_test()[0]
+    await until(lambda: len(psutil.Process().net_connections("tcp")) >= SHAPE.nodes, "the nodes connect", within=30)
+    dying.kill()
+    code, found = await running
+    assert code == 1
+    assert "its process ended by itself" in " ".join(found["trouble"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ A sample is known by its tag and its time: what is said carries a time that its 
 arrives beside that (births without values, what turned stale) is none of it.
 """
 
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -13,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MS: Final = 10**6
-MOST_SAMPLES: Final = 400_000_000
-"""An account takes 5 bytes a sample."""
+MOST_SAMPLES: Final = 100_000_000
+"""An account takes 5 bytes a sample and 20 bytes a message, and as much as 8 bytes a sample at the end."""
+_AT_ONCE: Final = 2**20
+"""Samples that are counted up together at the end."""
 _FRESH: Final = 10_000
 """Batches that ``recent`` looks at; nobody may ask."""
 
@@ -68,8 +72,9 @@ class Account:
         self._retold: dict[tuple[int, int], int] = {}
         self._counts = np.zeros((turns, devices * metrics), np.uint8)
         self._latencies = np.zeros((turns, devices * metrics), np.float32)
-        self._turns: dict[int, int] = {}
-        """The turn of a device and a time: ``time * devices + device``, ms."""
+        self._times = [array("q") for _ in range(devices)]
+        """Of each device, ascending, ns; the turns that they belong to beside them."""
+        self._turns = [array("i") for _ in range(devices)]
         self._devices = devices
         self._newest = np.full(devices * metrics, -1, np.int64)
         self._out_of_order = 0
@@ -77,9 +82,10 @@ class Account:
         self._last = 0
 
     def said(self, device: int, turn: int, time: int, at: int) -> None:
-        """All metrics of a device went to the network ``at``, ns, with this ``time``, ns."""
+        """All metrics of a device went to the network ``at``, ns, with this ``time``, ns, later than the one before."""
         self._said[turn, device] = at
-        self._turns[time // _MS * self._devices + device] = turn
+        self._times[device].append(time)
+        self._turns[device].append(turn)
         self.sent += self._metrics
 
     def retold(self, device: int, turn: int) -> None:
@@ -104,17 +110,24 @@ class Account:
     def _known(self, tags: NDArray[np.uint32], times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Those that were said, with their turns."""
         numbers = tags.astype(np.int64)
-        whole = (numbers < self._devices * self._metrics) & (times % _MS == 0)
-        numbers, times = numbers[whole], times[whole]
+        ours = numbers < self._devices * self._metrics
+        numbers, times = numbers[ours], times[ours]
         if not len(numbers):
             return numbers, numbers
         # Metrics of a device come together, so a turn is looked up once for many samples.
-        keys = times // _MS * self._devices + numbers // self._metrics
-        starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
-        found = np.array([self._turns.get(key, -1) for key in keys[starts].tolist()], np.int64)
-        turns = np.repeat(found, np.diff(starts, append=len(keys)))
+        devices = numbers // self._metrics
+        other = (np.diff(devices, prepend=-1) != 0) | (np.diff(times, prepend=-1) != 0)
+        starts = np.flatnonzero(other)
+        found = list(map(self._turn, devices[starts].tolist(), times[starts].tolist()))
+        turns = np.repeat(np.array(found, np.int64), np.diff(starts, append=len(numbers)))
         known = turns >= 0
         return numbers[known], turns[known]
+
+    def _turn(self, device: int, time: int) -> int:
+        """The turn in which the device said something with this time; -1: in none."""
+        times = self._times[device]
+        position = bisect_left(times, time)
+        return self._turns[device][position] if position < len(times) and times[position] == time else -1
 
     def _first(self, tags: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions, in order, of what did not arrive before, nor earlier among these."""
@@ -142,26 +155,37 @@ class Account:
 
     def outcome(self) -> Outcome:
         """How it stands."""
-        said = np.repeat(self._said > 0, self._metrics, axis=1)
-        counts = self._counts[said].astype(np.int64)
-        expected = np.ones_like(self._counts)
-        for (turn, device), again in self._retold.items():
-            expected[turn, device * self._metrics : (device + 1) * self._metrics] += again
-        beyond = np.maximum(0, counts - expected[said])
+        once = lost = doubled = 0
+        height = max(1, _AT_ONCE // len(self._newest))
+        for begin in range(0, len(self._said), height):
+            counts, beyond = self._counted(slice(begin, begin + height))
+            once += int(np.count_nonzero((counts > 0) & (beyond == 0)))
+            lost += int(np.count_nonzero(counts == 0))
+            doubled += int(beyond.sum())
         some = self._said[self._said > 0]
         return Outcome(
             sent=self.sent,
-            arrived_once=int(np.count_nonzero((counts > 0) & (beyond == 0))),
-            lost=int(np.count_nonzero(counts == 0)),
-            doubled=int(beyond.sum()),
+            arrived_once=once,
+            lost=lost,
+            doubled=doubled,
             out_of_order=self._out_of_order,
-            latency=_percentiles(self._latencies[said][counts > 0]),
+            latency=_percentiles(self._latencies[self._counts > 0]),
             seconds=(self._last - int(some.min())) / 1e9 if len(some) and self._last else 0.0,
         )
+
+    def _counted(self, turns: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each sample that was said in these turns: how often it arrived, and how often more than it was said."""
+        said = np.repeat(self._said[turns] > 0, self._metrics, axis=1)
+        expected = np.ones(said.shape, np.int64)
+        for (turn, device), more in self._retold.items():
+            if turns.start <= turn < turns.stop:
+                expected[turn - turns.start, device * self._metrics : (device + 1) * self._metrics] += more
+        counts = self._counts[turns][said].astype(np.int64)
+        return counts, np.maximum(0, counts - expected[said])
 
 
 def _percentiles(latencies: NDArray[np.float32]) -> Latency | None:
     if not len(latencies):
         return None
-    found: Iterable[float] = np.percentile(latencies, [50, 95, 99, 100]).tolist()
+    found: Iterable[float] = np.percentile(latencies, [50, 95, 99, 100], overwrite_input=True).tolist()
     return Latency(*(round(value, 2) for value in found))

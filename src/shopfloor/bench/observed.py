@@ -124,6 +124,8 @@ class Observed:
         child, self._child = self._child, None
         if child is None:
             return
+        if not self.running and not self.failure:
+            self.failure = "its process ended by itself"
         if child.stdin is not None:
             child.stdin.close()
         try:
@@ -133,6 +135,8 @@ class Observed:
                 await child.wait()
             if self._reading is not None and kind is None:
                 self._reading.result()
+        except TimeoutError:
+            self.failure = f"it did not stop within {_ENDS_WITHIN:g} s"
         finally:
             if child.returncode is None:
                 with suppress(ProcessLookupError):
@@ -145,6 +149,11 @@ class Observed:
     def running(self) -> bool:
         """Whether it is there."""
         return self._reading is not None and not self._reading.done()
+
+    async def ended(self) -> None:
+        """Wait until it is not."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading})
 
     def measure(self) -> None:
         """Look at how much processor time and memory it has used."""
