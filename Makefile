@@ -15,8 +15,8 @@ WEB_MODULES := $(if $(wildcard web/package-lock.json),web/node_modules/.package-
 WEB_SOURCES := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
 PEERS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/peers/*/package-lock.json))
 PYTHON_PEERS := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard tests/peers/*/requirements.txt))
-# Without Maven there is no Java peer, and the tests that want one say so.
-JAVA_PEERS := $(if $(shell command -v mvn),$(patsubst %/pom.xml,%/target/.built,$(wildcard tests/peers/*/pom.xml)))
+# Without Maven and a compiler there is no Java peer, and the tests that want one say so.
+JAVA_PEERS := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(patsubst %/pom.xml,%/target/.built,$(wildcard tests/peers/*/pom.xml)))
 PYTHON_FILES := src tests tools
 
 .PHONY: help demo test check bench web docs lock clean lint types pyright floors fresh-docs web-check install
