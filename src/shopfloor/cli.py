@@ -167,6 +167,23 @@ def simulate_opcua(port: int, host: str, seed: int, tags: int, *, with_parent: b
     _run(_simulate(press.serve(endpoint, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
 
 
+@simulate.command("modbus")
+@click.option("--port", type=click.IntRange(1, 65535), default=5020, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--framing", type=click.Choice(["tcp", "rtu-over-tcp"]), default="tcp", show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_modbus(port: int, host: str, framing: Any, seed: int, *, with_parent: bool) -> None:
+    """A press line behind a Modbus server, unit id 1; docs/connectors/modbus.md has its addresses."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import press_modbus  # noqa: PLC0415
+
+    logs.configure("warning")
+    ready = None if with_parent else partial(click.echo, f"A press line is at {host}:{port}; Ctrl-C ends it.")
+    serving = press_modbus.serve(host, port, framing=framing, seed=seed, ready=ready)
+    _run(_simulate(serving, with_parent=with_parent))
+
+
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
     from shopfloor import running  # noqa: PLC0415
 
