@@ -113,6 +113,24 @@ async def test_ctrl_c_prints_the_result_so_far(tmp_path: Path) -> None:
     assert b"Traceback" not in wrong
 
 
+async def test_a_broker_that_dies_ends_nothing_early_and_the_rest_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_test, "_PATIENCE", 1.0)
+    async with Mosquitto(tmp_path) as broker:
+        session = await open_session(at(broker.port), "watcher")
+        await session.subscribe([Subscription("spBv1.0/Load 1/DDATA/#")])
+        running = asyncio.create_task(report(capsys, wanted(at(broker.port), turns=20)))
+        await until(lambda: bool(session.taken()), "the nodes say something", within=30)
+        await asyncio.to_thread(broker.kill)
+        await session.close()
+        code, found = await running
+    assert code == 1
+    assert 0 < found["sent"] < found["planned"] == 480
+    assert found["arrived_once"] + found["lost"] == found["sent"]
+    assert found["connections_lost"] == 3
+
+
 async def test_a_shopfloor_that_dies_ends_the_test_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     require_program("mosquitto", Mosquitto.HOW_TO_INSTALL)
 

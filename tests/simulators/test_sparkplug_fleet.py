@@ -143,6 +143,8 @@ async def test_nodes_whose_connections_break_come_back_with_the_next_bdseq(conne
         stop.set_result(None)
         await playing
     assert fleet.lost == 3
+    for turns in notes.turns.values():
+        assert turns == sorted(set(turns)), "a round that was told is not told again"
     births = [one.payload for one in ear.of("NBIRTH")]
     assert [[m.value for m in one.metrics if m.name == "bdSeq"] for one in births if one] == [[0], [1]]
     assert not [text for text in ear.findings() if "seq" in text]

@@ -133,17 +133,22 @@ class Fleet:
         await asyncio.gather(*(node.leave() for node in self._nodes), return_exceptions=True)
 
     async def play(self, turns: int, stop: "asyncio.Future[None]") -> None:
-        """Tell so many rounds, or until ``stop`` is done. Raises what a node failed of."""
+        """Tell so many rounds, or until ``stop`` is done. Raises what a node failed of.
+
+        It ends in time also when nodes are not connected then; what they did not tell they never will.
+        """
         self._turns = turns
         loop = asyncio.get_running_loop()
         begin = loop.time()
         self._begin.set_result(begin)
         told = asyncio.gather(*(node.told.wait() for node in self._nodes))
         waiting: set[asyncio.Future[Any]] = {told, stop, *self._tasks}
+        length = turns * self._interval
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=length + _LATE, return_when=asyncio.FIRST_COMPLETED)
             if told.done():  # the last round takes an interval, too
-                await asyncio.wait({stop, *self._tasks}, timeout=max(0.0, begin + turns * self._interval - loop.time()))
+                left = max(0.0, begin + length - loop.time())
+                await asyncio.wait(waiting - {told}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._turns = 0
             told.cancel()
@@ -293,16 +298,17 @@ class _Node:
 
     async def _tell(self) -> None:
         while (turn := await self._fleet.turn(self._number, self._turn)) < self._fleet.turns:
+            self._turn = turn + 1  # whatever becomes of it: what was said once is not said again
             async with self._busy:
                 await self._say(turn)
-            self._turn = turn + 1
         self.told.set()
 
     async def _say(self, turn: int) -> None:
         """A message of each device, all metrics of this moment."""
         node, session = self._node, self._session
         if node is None or session is None or session.lost is not None:
-            raise Unavailable("the connection was lost")
+            self._fleet.skipped += 1
+            raise Unavailable("the connection was lost" if session is None else str(session.lost))
         self._time = moment = max(_now(), self._time + 1)
         size = len(self._tags)
         batch = Batch("fleet", moment * _MS, self._tags, array("q", [moment * _MS]) * size, self._values(turn))
