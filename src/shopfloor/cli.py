@@ -184,6 +184,24 @@ def simulate_modbus(port: int, host: str, framing: Any, seed: int, *, with_paren
     _run(_simulate(serving, with_parent=with_parent))
 
 
+@simulate.command("s7")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=1102, show_default=True, help="S7's own, 102, needs root."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
+@click.option("--tags", type=click.IntRange(0, 10_000), default=0, show_default=True, help="Changing REALs in DB2.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_s7(port: int, host: str, seed: int, tags: int, *, with_parent: bool) -> None:
+    """A press behind a Siemens S7 (rack 0, slot 1): analogue and digital inputs, counters, a data block."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import s7_press  # noqa: PLC0415
+
+    logs.configure("warning")
+    ready = None if with_parent else partial(click.echo, f"A press is at {host}, port {port}; Ctrl-C ends it.")
+    _run(_simulate(s7_press.serve(host, port, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
+
+
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
     from shopfloor import running  # noqa: PLC0415
 
