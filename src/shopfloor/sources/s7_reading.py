@@ -1,0 +1,173 @@
+"""Reads tags of an S7 in as few telegrams as its PDU allows; one that cannot be read costs only itself."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from shopfloor.protocols.s7_address import Address
+from shopfloor.protocols.s7_grouping import Plan, plan
+from shopfloor.protocols.s7_session import Refused, Session, State, why
+from shopfloor.protocols.s7_values import Unfit
+from shopfloor.samples import Quality, Value
+from shopfloor.sources.scanning import Reading
+
+_log: Final = logging.getLogger(__name__)
+
+_WATCH: Final = 5.0
+"""Seconds between two looks at the CPU's state and at the data blocks; also the sign of life."""
+_HARDWARE: Final = 0x01
+_REFUSED: Final = 0x100
+"""Stands for a telegram that was refused as a whole; the PLC's own codes have one byte."""
+
+
+class Reader:
+    """Reads the tags of one source over one session."""
+
+    def __init__(
+        self, session: Session, source: str, tags: Sequence[tuple[str, Address]], retry: float, told: dict[int, int]
+    ) -> None:
+        """``retry`` is the seconds until a tag that could not be read is tried again.
+
+        ``told`` remembers over connections which tags were said to be bad, so that each is said once.
+        """
+        self._session = session
+        self._source = source
+        self._tags = tags
+        self._retry = retry
+        self._told = told
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._bad: dict[int, tuple[int, float]] = {}
+        """Tags that the PLC refuses: its code, and when they are tried again (event loop's time)."""
+        self._torn: set[int] = set()
+        """Tags whose bytes are no value of their type."""
+        self.state: State | None = None
+        self._stamps: dict[int, bytes | None] = {}
+
+    async def read(self, places: Sequence[int]) -> list[Reading]:
+        """What the tags at these places have. Raises Unavailable."""
+        found = await self._values(places)
+        return [found[place] for place in places]
+
+    async def _values(self, places: Sequence[int]) -> dict[int, Reading]:
+        now = asyncio.get_running_loop().time()
+        well = tuple(place for place in places if place not in self._bad)
+        if well not in self._plans:
+            self._plans[well] = plan({place: self._tags[place][1] for place in well}, self._session.pdu)
+        found, failed = await self._carry_out(self._plans[well])
+        due = [place for place in places if place in self._bad and self._bad[place][1] <= now]
+        if failed or due:
+            found |= await self._one_by_one([*failed, *due], now)
+        for place in places:
+            if place not in found:
+                found[place] = _unreadable(self._bad[place][0])
+        return found
+
+    async def _carry_out(self, planned: Plan) -> tuple[dict[int, Reading], dict[int, int]]:
+        """The readings, and the code of each tag in a block that could not be read."""
+        requests = planned.requests
+        answers = await asyncio.gather(*(self._request(planned, request) for request in requests))
+        blocks: dict[int, bytes | int] = {}
+        for request, answer in zip(requests, answers, strict=True):
+            blocks.update(zip(request, answer, strict=True))
+        found: dict[int, Reading] = {}
+        failed: dict[int, int] = {}
+        for place, pieces in planned.pieces.items():
+            parts = [blocks[piece.block] for piece in pieces]
+            code = next((part for part in parts if isinstance(part, int)), None)
+            if code is None:
+                data = [p[c.begin : c.end] for p, c in zip(parts, pieces, strict=True) if isinstance(p, bytes)]
+                found[place] = self._decoded(place, data[0] if len(data) == 1 else b"".join(data))
+            else:
+                failed[place] = code
+        return found, failed
+
+    async def _request(self, planned: Plan, request: Sequence[int]) -> Sequence[bytes | int]:
+        try:
+            return await self._session.read([planned.blocks[block] for block in request])
+        except Refused:
+            if len(request) == 1 and len(planned.members[request[0]]) == 1 and len(self._tags) > 1:
+                return [_REFUSED]
+            if len(self._tags) == 1:
+                raise
+            return [_REFUSED] * len(request)  # who of them is to blame is found out one by one
+
+    async def _one_by_one(self, places: Sequence[int], now: float) -> dict[int, Reading]:
+        """Each tag in a block of its own: what is readable is separated from what is not."""
+        alone = plan({place: self._tags[place][1] for place in places}, self._session.pdu, alone=True)
+        found, failed = await self._carry_out(alone)
+        if failed and _REFUSED in failed.values():
+            alone_again = [place for place, code in failed.items() if code == _REFUSED]
+            for place in alone_again:
+                more, still = await self._carry_out(plan({place: self._tags[place][1]}, self._session.pdu))
+                found |= more
+                failed = {p: c for p, c in failed.items() if p not in more} | still
+            if not found and len(self._bad.keys() | failed.keys()) == len(self._tags):
+                # Nothing can be read at all: the refusal itself says why.
+                await self._session.read([plan({0: self._tags[0][1]}, self._session.pdu).blocks[0]])
+        for place in found:
+            self._bad.pop(place, None)
+            if self._told.pop(place, None) is not None:
+                _log.info("%s: %s can be read again", self._source, self._tags[place][0])
+        for place, code in failed.items():
+            if self._told.get(place) != code:
+                self._told[place] = code
+                tag, address = self._tags[place]
+                _log.warning("%s: %s cannot be read: %s", self._source, tag, why(code, address))
+            self._bad[place] = (code, now + self._retry)
+        self._plans.clear()  # they are made anew of what is readable
+        return found
+
+    def _decoded(self, place: int, data: bytes) -> Reading:
+        address = self._tags[place][1]
+        if address.is_bit:
+            value: Value = bool(data[0] >> address.bit & 1)
+        else:
+            try:
+                value = address.kind.decode(data)
+            except Unfit as error:
+                if place not in self._torn:
+                    self._torn.add(place)
+                    _log.warning("%s: %s: %s", self._source, self._tags[place][0], error)
+                return Reading(None, Quality.CONFIGURATION_ERROR)
+            self._torn.discard(place)
+        # In STOP the program does not run: what the memory holds is of before.
+        return Reading(value) if self.state is not State.STOP else Reading(value, Quality.LAST_USABLE)
+
+    async def watch(self) -> None:
+        """Notice STOP and RUN, and data blocks that were loaded anew, until the connection is lost."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask for the CPU's state and for the stamps of the data blocks."""
+        state = await self._session.state()
+        if state is not self.state and state is State.STOP:
+            _log.warning(
+                "%s: the PLC is in STOP: values are uncertain and nothing is written until it is in RUN; look at it",
+                self._source,
+            )
+        elif state is not self.state and self.state is State.STOP:
+            _log.warning("%s: the PLC is in RUN again", self._source)
+        self.state = state
+        stamps = {db: await self._session.stamp(db) for db in _data_blocks(self._tags)}
+        changed = [db for db, stamp in stamps.items() if db in self._stamps and self._stamps[db] != stamp]
+        self._stamps = stamps
+        if changed:
+            names = ", ".join(f"DB{db}" for db in changed)
+            _log.warning(
+                "%s: %s was loaded anew: everything is read afresh; when its layout changed, correct the addresses",
+                self._source, names,
+            )  # fmt: skip
+            self._bad = {place: (code, 0.0) for place, (code, _) in self._bad.items()}
+            self._plans.clear()
+
+
+def _data_blocks(tags: Iterable[tuple[str, Address]]) -> Iterable[int]:
+    return sorted({address.db for _, address in tags if address.db})
+
+
+def _unreadable(code: int) -> Reading:
+    quality: Mapping[int, Quality] = {_HARDWARE: Quality.DEVICE_FAILURE}
+    return Reading(None, quality.get(code, Quality.CONFIGURATION_ERROR), code)
