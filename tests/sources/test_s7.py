@@ -365,8 +365,40 @@ async def test_a_wrong_slot_is_told() -> None:
 async def test_no_connection_left_is_told_and_the_next_one_works() -> None:
     async with simulated(connections=1) as server:
         async with config(port_of(server), "DB1,INT0").build():
-            assert "no connection left" in await away(port_of(server))
+            assert "no connection left" in await away(port_of(server), resource="pg")
         assert (await first(config(port_of(server), "DB1,INT0").build()))["DB1,INT0"].value == 0
+
+
+async def test_sources_for_the_same_plc_share_its_one_connection() -> None:
+    """Each may come and go; a loss is heard by both, and both come back on one new connection."""
+    async with simulated(connections=1) as server, FaultProxy("127.0.0.1", port_of(server)) as proxy:
+        one, two = (Kept(config(proxy.port, tag).build()) for tag in ("DB1,INT0", "M0.0"))
+        async with one.running():
+            async with two.running():
+                await one.see("DB1,INT0", 0)
+                await two.see("M0.0", False)
+                assert proxy.accepted == 1
+            assert (await execute(one.source, "DB1,INT0", 7)).done is True
+            await one.see("DB1,INT0", 7)
+        for again in (1, 2):
+            async with one.source, two.source:
+                assert proxy.accepted == 1 + again
+                proxy.drop()
+                for source in (one.source, two.source):
+                    with pytest.raises(Unavailable):
+                        await asyncio.wait_for(_to_the_end(source), 10)
+
+
+async def _to_the_end(source: S7Source) -> None:
+    async with aclosing(source.batches()) as batches:
+        async for _ in batches:
+            pass
+
+
+async def test_when_two_come_at_once_and_the_plc_is_away_both_hear_it() -> None:
+    port = free_port()
+    said = await asyncio.gather(away(port), away(port))
+    assert all("refuses connections" in text for text in said)
 
 
 async def test_put_get_that_is_not_permitted_is_told() -> None:

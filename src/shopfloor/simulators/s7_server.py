@@ -120,8 +120,8 @@ class S7Server:
         """Stop listening and disconnect everybody."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._clients):
-            task.cancel()
+        for writer in self._clients.values():
+            writer.transport.abort()  # its task ends by that; a cancelled one would be reported by asyncio
         await asyncio.gather(*self._clients, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

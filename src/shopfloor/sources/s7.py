@@ -5,7 +5,7 @@ docs/connectors/s7.md says what must be set in the PLC, and what is guaranteed.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
 
@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from shopfloor.plant import Duration
 from shopfloor.protocols.s7_address import Address, parse
 from shopfloor.protocols.s7_session import PORT, Plc, Session
+from shopfloor.protocols.s7_sharing import shared
 from shopfloor.samples import Batch, Command, Outcome, Unavailable
 from shopfloor.seams import Source
 from shopfloor.sources.s7_reading import Reader
@@ -126,21 +127,18 @@ class S7Source(Source):
         self._config = config
         self._tags: dict[str, tuple[S7Tag, Address]] = {t.tag: (t, parse(t.address, t.type)) for t in config.tags}
         self._told: dict[int, int] = {}
+        self._connection = AsyncExitStack()
         self._session: Session | None = None
         self._reader: Reader | None = None
 
     async def __aenter__(self) -> Self:
         """Connect and read every tag once. Raises Unavailable, saying what to change."""
-        session = Session(self._config.plc())
-        await session.__aenter__()
-        try:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(shared(self._config.plc()))
             reader = Reader(session, self._config.name, self._addresses(), self._config.retry / _SECOND, self._told)
             await reader.look()
             await reader.read(range(len(self._tags)))
-        except BaseException:
-            await session.__aexit__()
-            raise
-        self._session, self._reader = session, reader
+            self._session, self._reader, self._connection = session, reader, stack.pop_all()
         return self
 
     def _addresses(self) -> Sequence[tuple[str, Address]]:
@@ -150,9 +148,9 @@ class S7Source(Source):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Disconnect."""
-        session, self._session, self._reader = self._session, None, None
-        if session is not None:
-            await session.__aexit__()
+        self._session = self._reader = None
+        connection, self._connection = self._connection, AsyncExitStack()
+        await connection.aclose()
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """What changed, a batch a read of a scan group. Raises Unavailable when the PLC is away."""
