@@ -167,5 +167,6 @@ Shopfloor demo: a simulated press line, read over OPC UA, kept, published by MQT
   data       {place}
 
 Try: press Stop and Start in the console. Pull the PLC away: `kill {press.pid}`; within half a minute it is back.
+Set a value as a phone would: `mosquitto_pub -p {broker.port} -t shopfloor/demo/press-1/SP/set -m 45`.
 Kill this process and start it again, then look at `shopfloor ledger`. Ctrl-C ends the demo.
 """
