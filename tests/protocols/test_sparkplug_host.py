@@ -435,6 +435,26 @@ def test_ndeath_makes_the_node_and_all_its_devices_stale_by_the_hosts_clock() ->
     assert not rows(floor.says("NDATA", alias(1, 1.0)))
 
 
+def test_what_did_not_change_while_it_was_away_counts_from_its_new_birth() -> None:
+    """Its own time is older than the stale mark: told so, the mark would stay the newest that is known of the tag."""
+    floor = Floor()
+    old = metric("Temp", 20.5, 1, timestamp=START // MS)
+    floor.says("NBIRTH", bd(0), REBIRTH, old)
+    floor.says("DBIRTH", metric("X", 5, 7, timestamp=START // MS), device="cnc")
+    floor.passes(10)
+    died = floor.says("NDEATH", bd(0)).times[0]
+    floor.passes(5)
+    new = metric("New", 1, 2, timestamp=START // MS)
+    past = metric("Past", 2, 3, timestamp=START // MS, is_historical=True)
+    born = floor.says("NBIRTH", bd(1), REBIRTH, old, new, past, timestamp=floor.now.utc // MS)
+    assert rows(born)[:1] == [("g/e1/Temp", 20.5, 192)]
+    assert born.times == [floor.now.utc // MS * MS, START, START]
+    assert born.times[0] > died
+    device = floor.says("DBIRTH", metric("X", 5, 7, timestamp=START // MS), device="cnc", timestamp=START // MS)
+    assert device.times == [died + 1]  # its clock is behind ours
+    assert floor.says("NDATA", alias(1, 3.5, timestamp=START // MS), seq=2).times == [START]
+
+
 def test_a_late_will_of_the_session_before_changes_nothing() -> None:
     floor = Floor()
     floor.born(bdseq=3)

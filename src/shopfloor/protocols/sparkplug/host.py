@@ -13,7 +13,8 @@ What it keeps to:
    where it has none, else the time of reception.
 5. A metric whose node or device died, whose server was lost or that a new birth leaves out becomes a sample
    of value None, quality 8 (not connected): by the host's clock, but never before what was said last. DDEATH
-   counts by its own timestamp.
+   counts by its own timestamp. Born again, a value that is older than that counts from the birth: it says that the
+   value holds now.
 6. An NDEATH counts only with the bdSeq of the birth: a late will of the session before changes nothing.
 7. Two clients with one identity show as bdSeqs that go back and forth. No rebirth is asked of them then.
 """
@@ -312,6 +313,7 @@ class Host:
     def _owner_born(self, node: Node, owner: Owner, payload: Payload, now: Moment, step: Step) -> None:
         """Take over the names and aliases of a birth, and its values; what it leaves out is stale."""
         before, owner.names, owner.aliases = owner.names, {}, {}
+        stale = frozenset() if owner.online else frozenset(known.tag for known in before.values())
         for metric in payload.metrics:
             name = metric.name
             if name is None or name in (BDSEQ, REBIRTH):
@@ -333,7 +335,7 @@ class Host:
         owner.types = {key: known.type for key, known in every if known.type is not None}
         owner.online = True
         owner.overdue = None
-        self._values.give(node, owner, payload, now, step)
+        self._values.give(node, owner, payload, now, step, stale)
 
     def _node_death(self, node: Node | None, payload: Payload, now: Moment, step: Step) -> None:
         if node is None or not node.own.online:
@@ -359,7 +361,7 @@ class Host:
         """Everything that it told is stale, from ``time`` on but not before what it said last."""
         owner.online = False
         owner.overdue = None
-        moment = owner.newest = max(time, owner.newest + 1)
+        moment = owner.newest = owner.died = max(time, owner.newest + 1)
         for known in owner.names.values():
             if known.tag is not None:
                 step.add(known.tag, moment, None, Quality.NOT_CONNECTED)

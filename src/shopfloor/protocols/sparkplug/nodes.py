@@ -29,7 +29,7 @@ class Known:
 class Owner:
     """A node itself or one of its devices: what its birth told, and whether it is there."""
 
-    __slots__ = ("aliases", "device", "names", "newest", "online", "overdue", "tags", "types")
+    __slots__ = ("aliases", "device", "died", "names", "newest", "online", "overdue", "tags", "types")
 
     def __init__(self, device: str | None) -> None:
         """``device`` None: the node itself."""
@@ -42,6 +42,8 @@ class Owner:
         """By alias and by name."""
         self.newest = 0
         """The newest live time that was given."""
+        self.died = 0
+        """The time that its last death gave to everything that became stale by it; 0: it never died."""
         self.online = False
         self.overdue: int | None = None
         """Monotonic time by which a device must be born again; None while it need not."""

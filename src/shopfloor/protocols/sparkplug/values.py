@@ -1,6 +1,6 @@
 """The samples of a payload: which time, which value, which quality each metric gives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -28,8 +28,19 @@ class Values:
         first, last = min(timestamps) * MS, max(timestamps) * MS
         return last <= LAST_MS * MS and (limit is None or (now.utc - limit <= first and last <= now.utc + limit))
 
-    def give(self, node: Node, owner: Owner, payload: Payload, now: Moment, step: Step) -> None:
-        """The samples of a payload; its metrics were all announced, or are a cause for a rebirth."""
+    def give(  # a message and where it belongs
+        self,
+        node: Node,
+        owner: Owner,
+        payload: Payload,
+        now: Moment,
+        step: Step,
+        stale: Collection[str | None] = (),
+    ) -> None:
+        """The samples of a payload; its metrics were all announced, or are a cause for a rebirth.
+
+        ``stale``: the tags that the last death made so. A birth's value of them that is older holds again from now on.
+        """
         names, aliases = owner.names, owner.aliases
         common = payload.timestamp
         newest = owner.newest
@@ -44,6 +55,8 @@ class Values:
             if tag is None:
                 continue
             time, judged = self._time(metric, common, now)
+            if tag in stale and time <= owner.died and not metric.is_historical:
+                time = max(now.utc if common is None or common > LAST_MS else common * MS, owner.died + 1)
             value = None if metric.is_null else self._reading(node, metric, known, step)
             if value is None and not metric.is_null:
                 judged = Quality.BAD
