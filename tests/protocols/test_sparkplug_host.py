@@ -767,19 +767,21 @@ def test_a_node_that_reconnects_or_starts_anew_is_no_clash() -> None:
     "tck-id-operational-behavior-data-commands-ncmd-metric-name",
     "tck-id-operational-behavior-data-commands-dcmd-metric-name",
     "tck-id-operational-behavior-data-commands-ncmd-metric-value",
-    "tck-id-operational-behavior-data-commands-dcmd-metric-value",
+    "tck-id-operational-behavior-data-commands-dcmd-metric-value", "tck-id-payloads-alias-data-cmd-requirement",
 )  # fmt: skip
-def test_a_command_is_sent_in_the_metrics_own_type() -> None:
+def test_a_command_is_sent_in_the_metrics_own_type_and_by_alias_where_there_is_one() -> None:
     floor = Floor()
     floor.born()
-    floor.says("DBIRTH", metric("SP", 5, 7, type=DataType.UINT16), device="cnc")
+    floor.says("DBIRTH", metric("SP", 5, 7, type=DataType.UINT16), metric("Mode", 1), device="cnc")
     moment = floor.now.utc // MS
-    for tag, value, topic, name, kind in (
-        ("g/e1/Temp", 21, "spBv1.0/g/NCMD/e1", "Temp", DataType.DOUBLE),
-        ("g/e1/cnc/SP", 80, "spBv1.0/g/DCMD/e1/cnc", "SP", DataType.UINT16),
+    for tag, value, topic, name, number, kind in (
+        ("g/e1/Temp", 21, "spBv1.0/g/NCMD/e1", None, 1, DataType.DOUBLE),
+        ("g/e1/cnc/SP", 80, "spBv1.0/g/DCMD/e1/cnc", None, 7, DataType.UINT16),
+        ("g/e1/cnc/Mode", 2, "spBv1.0/g/DCMD/e1/cnc", "Mode", None, DataType.INT32),
     ):
         sent = floor.host.write(tag, value, floor.now)
-        body = Payload(timestamp=moment, metrics=[Metric(name=name, timestamp=moment, type=kind, value=value)])
+        meant = Metric(name=name, alias=number, timestamp=moment, type=kind, value=value)
+        body = Payload(timestamp=moment, metrics=[meant])
         assert sent == Publication(BROKER, topic, body, 0, retain=False)
 
 

@@ -265,3 +265,36 @@ async def test_from_a_host_into_the_plc_and_back(tmp_path: Path) -> None:
                 await until(lambda: newest("press-1/Start") is False, "the button is let go by itself")
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
+
+
+HOST = """
+plant: {{site: office}}
+sources:
+  - {{name: floor, type: sparkplug, host_id: mes, servers: "mqtt://127.0.0.1:{port}"}}
+commands:
+  allow:
+    - {{tag: bremen/edge/press-1/SP, range: [0, 80]}}
+console: null
+"""
+
+
+async def test_from_one_shopfloor_through_another_into_the_plc(tmp_path: Path) -> None:
+    """A host's command path reaches the PLC of an edge node, and its outcome says so, also when nothing changes."""
+    server = PressServer(f"opc.tcp://127.0.0.1:{free_port()}", Press())
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with Mosquitto(tmp_path) as broker:
+        async with server:
+            working = asyncio.create_task(server.run())
+            edge = parse(PLANT.format(endpoint=server.endpoint, port=broker.port), "a.yaml", tmp_path / "a")
+            office = parse(HOST.format(port=broker.port), "b.yaml", tmp_path / "b")
+            async with Pipeline(edge), Pipeline(office) as pipeline:
+                tag = "bremen/edge/press-1/SP"
+                await until(lambda: pipeline.live.get(tag) is not None, "the host knows the set-point")
+                for value in (33.5, 33.5):
+                    outcome = await pipeline.commands.send(tag, value, issued_by="planner", role="operator")
+                    assert outcome.done, outcome
+                    assert (sample := pipeline.live.get(tag)) is not None
+                    assert sample.value == value
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)

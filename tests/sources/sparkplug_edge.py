@@ -13,6 +13,8 @@ from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import decode, encode
 from shopfloor.samples import Unavailable
 
+ALIASES = {1: "PV", 2: "SP"}
+
 
 class Edge:
     """The node ``g/e1`` with the metrics ``PV`` (alias 1), ``SP`` (alias 2) and the device ``cnc`` with ``Speed``."""
@@ -81,8 +83,8 @@ class Edge:
                     if metric.name == "Node Control/Rebirth":
                         self.rebirths_asked += 1
                         await self.birth()
-                    elif metric.name in self.values and self.obeys:
-                        await self.set(metric.name, float(str(metric.value)))
+                    elif self.obeys and metric.name is None and metric.alias in ALIASES:
+                        await self.set(ALIASES[metric.alias], float(str(metric.value)))
 
 
 def _bdseq(number: int) -> Metric:

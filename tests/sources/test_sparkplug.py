@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -12,8 +13,12 @@ import pytest
 from pydantic import ValidationError
 
 from shopfloor.plant.mqtt import MqttConnection
+from shopfloor.protocols.mqtt import Message
 from shopfloor.protocols.mqtt_session import Arrival, Subscription, open_session
-from shopfloor.protocols.sparkplug.model import DataType, Metric
+from shopfloor.protocols.sparkplug.exchange import Arrival as Said, Moment, Step
+from shopfloor.protocols.sparkplug.host import Host
+from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
+from shopfloor.protocols.sparkplug.payload import encode
 from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
 from shopfloor.sources.sparkplug import SparkplugHostConfig, SparkplugSource
@@ -287,6 +292,34 @@ async def test_a_message_of_10_mb_is_taken(broker: Mosquitto) -> None:
         text = "x" * 10_000_000
         await edge.say("DBIRTH", Metric(name="Long", type=DataType.STRING, value=text), device="big")
         await reader.has("g/e1/big/Long", text)
+
+
+async def test_a_birth_of_100_000_metrics_is_worked_on_beside_the_event_loop(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a second of computing, in which all others go on; smaller messages stay where they are."""
+    elsewhere: list[tuple[int, bool]] = []
+    plain = Host.received
+
+    def received(host: Host, server: str, arrival: Said, now: Moment) -> Step:
+        away = threading.current_thread() is not threading.main_thread()
+        elsewhere.append((len(arrival.payload.metrics), away))
+        return plain(host, server, arrival, now)
+
+    monkeypatch.setattr(Host, "received", received)
+    at = time.time_ns() // 10**6
+    metrics = [Metric(name=f"S{i}", timestamp=at, type=DataType.INT32, value=i) for i in range(100_000)]
+    birth = Payload(timestamp=at, seq=0, metrics=[Metric(name="bdSeq", type=DataType.INT64, value=0), *metrics])
+    small = Payload(timestamp=at, seq=1, metrics=[Metric(name="S7", timestamp=at + 1, is_historical=True, value=-7,
+                                                         type=DataType.INT32)])  # fmt: skip
+    async with config(broker.port).build() as source, Reader.of(source) as reader:
+        node = await open_session(config(broker.port), "node")
+        for topic, payload in ((b"spBv1.0/g/NBIRTH/big", birth), (b"spBv1.0/g/NDATA/big", small)):
+            await node.publish([Message(topic, encode(payload), retain=False)], 1)
+        await node.close()
+        await until(lambda: len(reader.samples) == 100_001, "every metric")
+        assert [sample.value for sample in reader.samples] == [*range(100_000), -7]
+    assert elsewhere == [(100_001, True), (1, False)]
 
 
 async def test_a_retained_message_of_a_node_is_not_taken(broker: Mosquitto) -> None:

@@ -139,7 +139,8 @@ class Pipeline:
 
     async def _execute(self, command: Command) -> Outcome:
         """Give a command to the source that has its tag."""
-        runner = self._source_of.get(command.tag)
+        # What only the other side declares (topics, Sparkplug's births) is known by what it has given.
+        runner = self._source_of.get(command.tag) or next((s for s in self._sources if s.gives(command.tag)), None)
         if runner is None:
             return Outcome(command.id, done=False, detail=f"no source gives the tag {command.tag}")
         return await runner.execute(command)

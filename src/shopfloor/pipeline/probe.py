@@ -27,7 +27,7 @@ async def probe(plant: Plant) -> AsyncIterator[Probed]:
     tried: list[SourceConfig | SinkConfig] = [*plant.sources, *plant.sinks]
     for config in tried:
         try:
-            async with asyncio.timeout(PATIENCE), config.build():
+            async with asyncio.timeout(PATIENCE), config.probe():
                 pass
         except Unavailable as error:
             yield Probed(config.name, config.type, "away", str(error))

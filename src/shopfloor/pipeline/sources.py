@@ -102,6 +102,10 @@ class SourceRunner(Runner):
         storable.lost_before = batch.lost_before
         return storable
 
+    def gives(self, tag: str) -> bool:
+        """Whether it has given a sample of this tag since the start."""
+        return tag in self._tags
+
     async def execute(self, command: Command) -> Outcome:
         """Hand a command to the source if it is connected."""
         if self._source is None:

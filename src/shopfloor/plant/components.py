@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.samples import TagInfo
-from shopfloor.seams import Processor, Sink, Source
+from shopfloor.seams import Connection, Processor, Sink, Source
 
 Kind = Literal["sources", "processors", "sinks", "historians"]
 
@@ -124,6 +124,10 @@ class ComponentConfig(Strict):
 class SourceConfig(ComponentConfig, ABC):
     """Where samples come from."""
 
+    def probe(self) -> Connection:
+        """What ``shopfloor probe`` enters and leaves: the source, unless one that is running would be disturbed."""
+        return self.build()
+
     @abstractmethod
     def build(self) -> Source:
         """The source itself; opens nothing and reads no files yet."""
@@ -177,6 +181,10 @@ class SinkConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> Sink:
         """The sink itself; opens nothing yet."""
+
+    def probe(self) -> Connection:
+        """What ``shopfloor probe`` enters and leaves: the sink, unless one that is running would be disturbed."""
+        return self.build()
 
     def commanded(self) -> ByMessage | None:
         """How who gets the samples may ask for values to be written; None: not at all."""

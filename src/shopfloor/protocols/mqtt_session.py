@@ -5,10 +5,12 @@
 """
 
 import asyncio
+import secrets
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, Self
 
 import msgspec
 from gmqtt.mqtt.constants import MQTTCommands, MQTTv50
@@ -27,6 +29,7 @@ from shopfloor.protocols.mqtt import (
 )
 from shopfloor.protocols.mqtt_words import forbidden, malformed
 from shopfloor.samples import Misconfigured, Unavailable
+from shopfloor.seams import Connection
 
 WAITING_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of messages that may wait to be taken before nothing more is read from the network."""
@@ -83,6 +86,32 @@ async def open_session(
     """
     opening = Opening(will, clean_start, session_expiry, receive_maximum)
     return await connect_with(Session, settings, client_id, opening, servers)
+
+
+def probe_id() -> str:
+    """A client id that no running client has: under a known one the broker would throw that one out."""
+    return f"shopfloor-probe-{secrets.token_hex(8)}"
+
+
+class Probe(Connection):
+    """Connects to the first of the servers that takes us and leaves again; says nothing, leaves nothing there."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises Unavailable, Misconfigured."""
+        self._session = await open_session(self._settings, probe_id())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
 class Session(Publisher):

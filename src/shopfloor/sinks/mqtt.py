@@ -26,7 +26,7 @@ from shopfloor.protocols.mqtt import (
     file_problems,
     packet_size,
 )
-from shopfloor.protocols.mqtt_session import open_session
+from shopfloor.protocols.mqtt_session import Probe, open_session
 from shopfloor.protocols.mqtt_words import reason_text, refusal_text
 from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
 from shopfloor.seams import Inbox, Sink
@@ -98,6 +98,10 @@ class MqttConfig(MqttConnection, SinkConfig):
     def build(self) -> "MqttSink":
         """The sink; opens nothing yet."""
         return MqttSink(self)
+
+    def probe(self) -> Probe:
+        """Only the connection, under a name of its own: a second client of one identity would disturb the first."""
+        return Probe(self)
 
 
 class Reading(msgspec.Struct, omit_defaults=True):

@@ -23,7 +23,7 @@ from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.sparkplug import SparkplugNodeLegacy
 from shopfloor.protocols.mqtt import Message, Will, file_problems, packet_size
-from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
+from shopfloor.protocols.mqtt_session import Arrival, Probe, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
 from shopfloor.protocols.sparkplug.edge_memory import Memory
 from shopfloor.protocols.sparkplug.edge_tags import unfit
@@ -100,6 +100,10 @@ class SparkplugConfig(MqttConnection, SinkConfig):
     def build(self) -> "SparkplugSink":
         """The sink; opens nothing yet."""
         return SparkplugSink(self)
+
+    def probe(self) -> Probe:
+        """Only the connection, under a name of its own: a second client of one identity would disturb the first."""
+        return Probe(self)
 
 
 class MemoryFile:

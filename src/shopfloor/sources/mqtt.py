@@ -21,7 +21,7 @@ from shopfloor.plant.components import SourceConfig, Strict, TagName
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.protocols.mqtt import MOST_IN_FLIGHT, Message, file_problems, packet_size
-from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session
+from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session, probe_id
 from shopfloor.protocols.mqtt_words import reason_text
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
@@ -121,6 +121,10 @@ class MqttSourceConfig(MqttConnection, SourceConfig):
     def build(self) -> "MqttSource":
         """The source; opens nothing yet."""
         return MqttSource(self)
+
+    def probe(self) -> "MqttSource":
+        """A source that subscribes under a name of its own and leaves no session behind."""
+        return MqttSource(self.model_copy(update={"client_id": probe_id(), "session": 0}))
 
 
 class _NotWritten(Exception):

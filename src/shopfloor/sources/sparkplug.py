@@ -21,7 +21,7 @@ from shopfloor.plant import Duration, SourceConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.sparkplug import SparkplugLegacy
 from shopfloor.protocols.mqtt import Message, Will, file_problems
-from shopfloor.protocols.mqtt_session import Arrival as Packet, Session, Subscription, open_session
+from shopfloor.protocols.mqtt_session import Arrival as Packet, Probe, Session, Subscription, open_session
 from shopfloor.protocols.mqtt_words import reason_text
 from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, NotThere, Publication, Step, Verb
 from shopfloor.protocols.sparkplug.host import Host
@@ -40,6 +40,8 @@ _FIRST_VIEW: Final = 3.0
 """Seconds after connecting for which a command waits for the birth of its tag."""
 _FAREWELL: Final = 2.0
 """Seconds that the broker has to take the STATE death."""
+_LARGE: Final = 64 * 1024
+"""Bytes of a message that is worked on beside the event loop."""
 _COMPLAINTS: Final = 1000
 """Topics of which it is remembered that they were complained about."""
 _QUIET: Final = frozenset({"birth", "death", "rebirth"})
@@ -127,6 +129,10 @@ class SparkplugHostConfig(MqttConnection, SourceConfig):
         """The source; opens nothing yet."""
         return SparkplugSource(self)
 
+    def probe(self) -> Probe:
+        """Only the connection, under a name of its own: a second client of one identity would disturb the first."""
+        return Probe(self)
+
 
 class _Line(NamedTuple):
     """A connection and the server that it goes to."""
@@ -171,6 +177,8 @@ class SparkplugSource(Source):
         self._lost = 0
         self._awaited: dict[str, _Awaited] = {}
         self._births = asyncio.Event()
+        self._turn = asyncio.Lock()
+        """Held while a large message is worked on in another thread."""
         self._complained: set[str] = set()
 
     # ---- the seam -----------------------------------------------------------------------------------
@@ -325,7 +333,7 @@ class SparkplugSource(Source):
         """What comes next and what it means, with what time itself brings."""
         due = self._host.next_tick()
         packets = await coming.next(None if due is None else max(0.0, (due - time.monotonic_ns()) / _SECOND))
-        steps = [step for packet in packets if (step := self._step(line, packet)) is not None]
+        steps = [step for packet in packets if (step := await self._stepped(line, packet)) is not None]
         steps.append(self._host.tick(self._now()))
         return packets, steps
 
@@ -337,6 +345,18 @@ class SparkplugSource(Source):
         except Unavailable as error:
             return error
         return None
+
+    async def _stepped(self, line: _Line, packet: Packet) -> Step | None:
+        """What a message means. A birth of a hundred thousand metrics takes a second, which others need not wait."""
+        if len(packet.payload) < _LARGE:
+            return self._step(line, packet)
+        async with self._turn:
+            working = asyncio.ensure_future(asyncio.to_thread(self._step, line, packet))
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                await asyncio.wait({working})  # nobody may look at the host while it changes
+                raise
 
     def _step(self, line: _Line, packet: Packet) -> Step | None:
         """What a message means; None for one that means nothing to a host."""
@@ -425,7 +445,8 @@ class SparkplugSource(Source):
         while True:
             self._births.clear()
             try:
-                return self._host.write(command.tag, command.value, self._now())
+                async with self._turn:
+                    return self._host.write(command.tag, command.value, self._now())
             except NotThere as error:
                 left = self._since + _FIRST_VIEW - loop.time()
                 if left <= 0:

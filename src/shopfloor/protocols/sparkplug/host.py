@@ -227,9 +227,11 @@ class Host:
             raise ValueError("the birth does not say what type the metric has")
         if _writable(known.metric) is False:
             raise ValueError("the node says that this metric is read-only")
-        return self._command(
-            node.key, node.server, owner.device, known.name, known.type, suited(value, known.type), now
-        )
+        kind, moment, alias = known.type, now.utc // MS, known.metric.alias
+        name = known.name if alias is None else None
+        # The type is repeated although it need not be: there are edge nodes that cannot read a command without it.
+        meant = Metric(name=name, alias=alias, timestamp=moment, type=kind, value=suited(value, kind))
+        return self._command(node.key, node.server, owner.device, meant, now)
 
     def browse(self) -> Iterator[TagInfo]:
         """Every metric of every node and device that was born, there or not."""
@@ -246,19 +248,16 @@ class Host:
                 writable=_writable(metric),
             )
 
-    def _command(
-        self, key: NodeKey, server: str, device: str | None, name: str, kind: DataType, value: object, now: Moment
-    ) -> Publication:
-        moment = now.utc // MS
-        metric = Metric(name=name, timestamp=moment, type=kind, value=value)  # type: ignore[arg-type]
+    def _command(self, key: NodeKey, server: str, device: str | None, metric: Metric, now: Moment) -> Publication:
         verb, tail = ("NCMD", "") if device is None else ("DCMD", f"/{device}")
         topic = f"{NAMESPACE}/{key.group}/{verb}/{key.node}{tail}"
-        return Publication(server, topic, Payload(timestamp=moment, metrics=[metric]), 0, retain=False)
+        return Publication(server, topic, Payload(timestamp=now.utc // MS, metrics=[metric]), 0, retain=False)
 
     def _request(self, key: NodeKey, now: Moment) -> Publication:
         node = self._nodes.get(key)
         server = node.server if node is not None else self._strangers.get(key, "")
-        return self._command(key, server, None, REBIRTH, DataType.BOOLEAN, True, now)
+        wish = Metric(name=REBIRTH, timestamp=now.utc // MS, type=DataType.BOOLEAN, value=True)
+        return self._command(key, server, None, wish, now)
 
     def _want(self, key: NodeKey, cause: str, now: Moment, step: Step, delay: int = 0) -> bool:
         """Want a rebirth of the node, if it may be asked."""
@@ -313,7 +312,7 @@ class Host:
     def _owner_born(self, node: Node, owner: Owner, payload: Payload, now: Moment, step: Step) -> None:
         """Take over the names and aliases of a birth, and its values; what it leaves out is stale."""
         before, owner.names, owner.aliases = owner.names, {}, {}
-        stale = frozenset() if owner.online else frozenset(known.tag for known in before.values())
+        stale = set[str | None]() if owner.online else {known.tag for known in before.values()}
         for metric in payload.metrics:
             name = metric.name
             if name is None or name in (BDSEQ, REBIRTH):
