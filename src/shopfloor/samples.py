@@ -8,8 +8,9 @@ Time is always nanoseconds since 1970-01-01T00:00:00Z as ``int``. Quality is the
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from enum import IntEnum
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 
@@ -178,6 +179,20 @@ def _like(column: Sequence[Value], values: list[Value]) -> Sequence[Value]:
     """The values in a column of the same layout."""
     if isinstance(column, array):
         return array(column.typecode, values)  # type: ignore[arg-type]  # they came out of such an array
+    return values
+
+
+def column(values: list[Value]) -> Sequence[Value]:
+    """A batch's column of these values: an array where all are floats or all int64, else the list itself.
+
+    Arrays save space and time all the way down.
+    """
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return cast("Sequence[Value]", array("d", cast("list[float]", values)))
+    if kinds == {int}:
+        with suppress(OverflowError):  # beyond int64
+            return cast("Sequence[Value]", array("q", cast("list[int]", values)))
     return values
 
 

@@ -12,7 +12,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from shopfloor.protocols.modbus_address import Layout
 from shopfloor.samples import Value
 from shopfloor.sources.modbus import ModbusConfig, ModbusSource
-from shopfloor.testing.contracts import SourceContract, SourceRig
+from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import free_port
 from tests.sources.modbus_peer import Peer
@@ -43,12 +43,12 @@ def source(port: int, framing: str) -> ModbusSource:
     return config.build()
 
 
-class Rig(SourceRig):
+class Rig(ProxiedRig):
     """Both servers say and hold the same; they differ in how they are asked."""
 
     def __init__(self, proxy: FaultProxy, framing: str) -> None:
-        super().__init__(source(proxy.port, framing))
-        self.proxy, self.number = proxy, 0
+        super().__init__(source(proxy.port, framing), proxy)
+        self.number = 0
 
     async def put(self, address: int, words: list[int]) -> None:
         raise NotImplementedError
@@ -59,16 +59,6 @@ class Rig(SourceRig):
     async def change(self) -> None:
         self.number += 1
         await self.put(0, Layout("uint32").encode(self.number))
-
-    async def lose(self) -> None:
-        self.proxy.reset()
-
-    async def freeze(self) -> bool:
-        self.proxy.black_hole()
-        return True
-
-    async def restore(self) -> None:
-        self.proxy.heal()
 
     def writable(self) -> tuple[str, Value]:
         return "press/SP", 71.25

@@ -23,7 +23,7 @@ from shopfloor.protocols.mqtt import Message
 from shopfloor.protocols.mqtt_session import Session, Subscription, open_session
 from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, Unavailable, Value
 from shopfloor.sources.mqtt import MqttSource, MqttSourceConfig
-from shopfloor.testing.contracts import SourceContract, SourceRig, until
+from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig, until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto
 
@@ -72,12 +72,11 @@ async def read(source: MqttSource, number: int) -> list[Sample]:
     return found
 
 
-class MqttSourceRig(SourceRig):
+class MqttSourceRig(ProxiedRig):
     """A machine that publishes a counter and takes set-points, behind a proxy."""
 
     def __init__(self, source: MqttSource, proxy: FaultProxy, machine: Session) -> None:
-        super().__init__(source)
-        self.proxy = proxy
+        super().__init__(source, proxy)
         self.machine = machine
         self.count = 0
         self.set_point: Value = 1
@@ -93,16 +92,6 @@ class MqttSourceRig(SourceRig):
                 self.set_point = json.loads(arrival.payload)
                 await self.machine.publish([Message(b"cell/sp", arrival.payload, retain=False)], 1)
             self.machine.acknowledge(arrivals)
-
-    async def lose(self) -> None:
-        self.proxy.reset()
-
-    async def freeze(self) -> bool:
-        self.proxy.black_hole()
-        return True
-
-    async def restore(self) -> None:
-        self.proxy.heal()
 
     def writable(self) -> tuple[str, Value]:
         return "cell/sp", 42

@@ -9,7 +9,7 @@ import pytest
 
 from shopfloor.samples import Value
 from shopfloor.sources.opcua import OpcUaConfig
-from shopfloor.testing.contracts import SourceContract, SourceRig
+from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig
 from shopfloor.testing.faults import FaultProxy
 from tests.sources.opcua_peer import Peer
 
@@ -22,9 +22,9 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
         yield started
 
 
-class OpcUaRig(SourceRig):
+class OpcUaRig(ProxiedRig):
     def __init__(self, peer: Peer, proxy: FaultProxy, folder: Path, mode: str) -> None:
-        self.peer, self.proxy, self.number = peer, proxy, 0
+        self.peer, self.number = peer, 0
         config = OpcUaConfig.model_validate(
             {
                 "name": "press",
@@ -39,21 +39,11 @@ class OpcUaRig(SourceRig):
                 "tags": [{"tag": f"press/{n}", "node": f"nsu=urn:shopfloor:peer;s={n}"} for n in ("PV", "SP", "Order")],
             }
         )
-        super().__init__(config.build())
+        super().__init__(config.build(), proxy)
 
     async def change(self) -> None:
         self.number += 1
         await self.peer.ask(set="PV", value=self.number + 0.5)
-
-    async def lose(self) -> None:
-        self.proxy.reset()
-
-    async def freeze(self) -> bool:
-        self.proxy.black_hole()
-        return True
-
-    async def restore(self) -> None:
-        self.proxy.heal()
 
     def writable(self) -> tuple[str, Value]:
         return "press/SP", 71.25

@@ -9,7 +9,7 @@ import pytest
 
 from shopfloor.samples import Value
 from shopfloor.sources.s7 import S7Config
-from shopfloor.testing.contracts import SourceContract, SourceRig
+from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig
 from shopfloor.testing.faults import FaultProxy
 from tests.sources.s7_peer import Snap7Server
 
@@ -20,28 +20,18 @@ def peer() -> Iterator[Snap7Server]:
         yield started
 
 
-class S7Rig(SourceRig):
+class S7Rig(ProxiedRig):
     def __init__(self, peer: Snap7Server, proxy: FaultProxy) -> None:
-        self.peer, self.proxy, self.number = peer, proxy, 0
+        self.peer, self.number = peer, 0
         config = S7Config.model_validate({
             "name": "press", "type": "s7", "host": "127.0.0.1", "port": proxy.port, "rate": "20 ms", "timeout": "1 s",
             "tags": [{"tag": "press/PV", "address": "DB1,REAL0"}, {"tag": "press/SP", "address": "DB1,REAL4"}],
         })  # fmt: skip
-        super().__init__(config.build())
+        super().__init__(config.build(), proxy)
 
     async def change(self) -> None:
         self.number += 1
         await self.peer.put("DB", 0, struct.pack(">f", self.number))
-
-    async def lose(self) -> None:
-        self.proxy.reset()
-
-    async def freeze(self) -> bool:
-        self.proxy.black_hole()
-        return True
-
-    async def restore(self) -> None:
-        self.proxy.heal()
 
     def writable(self) -> tuple[str, Value]:
         return "press/SP", 71.25

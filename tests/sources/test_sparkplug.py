@@ -22,7 +22,7 @@ from shopfloor.protocols.sparkplug.payload import encode
 from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
 from shopfloor.sources.sparkplug import SparkplugHostConfig, SparkplugSource
-from shopfloor.testing.contracts import SourceContract, SourceRig, until
+from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig, until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Mosquitto, free_port
 from tests.sources.sparkplug_edge import Edge
@@ -43,23 +43,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield started
 
 
-class Rig(SourceRig):
+class Rig(ProxiedRig):
     def __init__(self, edge: Edge, proxy: FaultProxy) -> None:
-        self.edge, self.proxy = edge, proxy
-        super().__init__(config(proxy.port).build())
+        self.edge = edge
+        super().__init__(config(proxy.port).build(), proxy)
 
     async def change(self) -> None:
         await self.edge.set("PV", self.edge.values["PV"] + 1)
-
-    async def lose(self) -> None:
-        self.proxy.reset()
-
-    async def freeze(self) -> bool:
-        self.proxy.black_hole()
-        return True
-
-    async def restore(self) -> None:
-        self.proxy.heal()
 
     def writable(self) -> tuple[str, Value]:
         return "g/e1/SP", 71.25

@@ -32,7 +32,7 @@ from shopfloor.protocols.opcua_security import Trust
 from shopfloor.protocols.opcua_session import ModeName, PolicyName, Server, Session
 from shopfloor.protocols.opcua_structures import StructureTypes
 from shopfloor.protocols.opcua_values import overflowed, quality
-from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, TagInfo, Unavailable, Value
+from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, TagInfo, Unavailable, column
 from shopfloor.seams import Source
 from shopfloor.sources.opcua_browse import browse
 from shopfloor.sources.opcua_feed import Deadband, Delivery, Feed, Item
@@ -412,7 +412,7 @@ class OpcUaSource(Source):
             received,
             [names[handle] for handle in changes.handles],
             array("q", times),
-            _column(changes.values),
+            column(changes.values),
             qualities,
             statuses=array("I", statuses) if marked else None,
             server_times=array("q", changes.server_times) if any(changes.server_times) else None,
@@ -451,17 +451,6 @@ class OpcUaSource(Source):
         if self._session is None:
             raise Unavailable(f"{self._config.name} is not connected")
         return self._session
-
-
-def _column(values: list[Value]) -> Sequence[Value]:
-    """The values as an array where all are floats or all int64; that saves space and time all the way down."""
-    kinds = set(map(type, values))
-    if kinds == {float}:
-        return cast("Sequence[Value]", array("d", cast("list[float]", values)))
-    if kinds == {int}:
-        with suppress(OverflowError):  # beyond int64
-            return cast("Sequence[Value]", array("q", cast("list[int]", values)))
-    return values
 
 
 def _known(changes: Changes, size: int) -> Changes:

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from string import Formatter
 from types import TracebackType
@@ -29,7 +28,18 @@ from shopfloor.protocols.sparkplug.model import Payload
 from shopfloor.protocols.sparkplug.packed import decode_packed
 from shopfloor.protocols.sparkplug.payload import Malformed, decode_columns, encode
 from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, NotSparkplug, StateTopic, id_problem, parse
-from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
+from shopfloor.samples import (
+    Batch,
+    Command,
+    Misconfigured,
+    Outcome,
+    Quality,
+    Sample,
+    TagInfo,
+    Unavailable,
+    Value,
+    column,
+)
 from shopfloor.seams import Source
 
 _log: Final = logging.getLogger(__name__)
@@ -423,7 +433,7 @@ class SparkplugSource(Source):
         if not tags:
             return None
         lost, self._lost = self._lost, 0
-        return Batch(self._config.name, self._clock(), tags, times, _column(values), qualities, lost_before=lost)
+        return Batch(self._config.name, self._clock(), tags, times, column(values), qualities, lost_before=lost)
 
     async def _publish(self, line: _Line, publications: Iterable[Publication]) -> None:
         """Publish in order. Raises Misconfigured when the broker forbids one, Unavailable."""
@@ -505,17 +515,6 @@ class _Coming:
 
 def _arrival(topic: EdgeTopic, payload: Payload) -> Arrival:
     return Arrival(cast("Verb", topic.type.value), topic.group, topic.node, topic.device, payload)
-
-
-def _column(values: list[Value]) -> Sequence[Value]:
-    """The values as an array where all are floats or all int64, as a batch holds them."""
-    kinds = set(map(type, values))
-    if kinds == {float}:
-        return cast("Sequence[Value]", array("d", cast("list[float]", values)))
-    if kinds == {int}:
-        with suppress(OverflowError):  # beyond int64
-            return cast("Sequence[Value]", array("q", cast("list[int]", values)))
-    return values
 
 
 def _body(publication: Publication, *, uint32_in_long: bool) -> bytes:

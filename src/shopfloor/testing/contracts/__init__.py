@@ -15,7 +15,7 @@ a class attribute or by a hook of its rig left alone; the tests for it are then 
 from shopfloor.testing.contracts.journal import JournalContract
 from shopfloor.testing.contracts.processor import ProcessorContract
 from shopfloor.testing.contracts.sink import SinkContract, SinkRig
-from shopfloor.testing.contracts.source import SourceContract, SourceRig
+from shopfloor.testing.contracts.source import ProxiedRig, SourceContract, SourceRig
 from shopfloor.testing.contracts.values import EVERY_VALUE, same, same_samples
 from shopfloor.testing.contracts.waiting import Leftovers, until
 
@@ -24,6 +24,7 @@ __all__ = [
     "JournalContract",
     "Leftovers",
     "ProcessorContract",
+    "ProxiedRig",
     "SinkContract",
     "SinkRig",
     "SourceContract",

@@ -14,6 +14,7 @@ from shopfloor.samples import INT_MAX, INT_MIN, Batch, Command, Outcome, Sample,
 from shopfloor.seams import Source
 from shopfloor.testing.contracts.values import same
 from shopfloor.testing.contracts.waiting import Leftovers, until
+from shopfloor.testing.faults import FaultProxy
 
 _PLAUSIBLE = range(946_684_800 * 10**9, 4_102_444_800 * 10**9)
 """2000 to 2100 in ns: milliseconds or seconds taken for nanoseconds fall outside."""
@@ -50,6 +51,28 @@ class SourceRig(ABC):
     async def held(self, tag: str) -> Value:
         """What the other side holds for this tag, asked without the source."""
         raise NotImplementedError(tag)
+
+
+class ProxiedRig(SourceRig):
+    """A source whose connections go through a fault proxy, so that they can be broken."""
+
+    def __init__(self, source: Source, proxy: FaultProxy) -> None:
+        """``source`` connects to ``proxy.port``."""
+        super().__init__(source)
+        self.proxy = proxy
+
+    async def lose(self) -> None:
+        """Connections break, new ones are refused."""
+        self.proxy.reset()
+
+    async def freeze(self) -> bool:
+        """Nothing arrives, nothing closes."""
+        self.proxy.black_hole()
+        return True
+
+    async def restore(self) -> None:
+        """Everything passes again."""
+        self.proxy.heal()
 
 
 class SourceContract(ABC):
