@@ -1,7 +1,5 @@
 """Report by exception: what counts as a change."""
 
-import math
-
 from shopfloor.samples import Value
 
 
@@ -13,8 +11,12 @@ def changed(before: Value, after: Value, deadband: float | None = None) -> bool:
     """
     if type(before) is not type(after):
         return True
-    if isinstance(after, float) and isinstance(before, float) and math.isnan(after) and math.isnan(before):
+    if before == after:
         return False
     if deadband is not None and isinstance(after, int | float) and isinstance(before, int | float):
-        return not abs(after - before) <= deadband  # also when one of them is NaN
-    return before != after
+        return not (_both_nan(before, after) or abs(after - before) <= deadband)  # also when one of them is NaN
+    return not _both_nan(before, after)
+
+
+def _both_nan(before: Value, after: Value) -> bool:
+    return before != before and after != after  # noqa: PLR0124  # only NaN is unlike itself; of any type at once

@@ -171,8 +171,13 @@ class _Group:
         self._read = read
         self._clock = clock
         self._due = asyncio.get_running_loop().time()
-        self._said: list[tuple[Reading, int] | None] = [None] * len(places)
-        """What was reported last of each tag, and when."""
+        self._names = [tag.tag for tag in self._tags]
+        self._scales = [tag.scale for tag in self._tags]
+        self._deadbands = [tag.deadband for tag in self._tags]
+        self._said: list[Reading | None] = [None] * len(places)
+        self._values: list[Value] = [None] * len(places)
+        self._said_at = [0] * len(places)
+        """What was reported last of each tag: as it was read, in engineering units, and when (ns UTC)."""
         self._missed = 0
         self._warned = False
 
@@ -208,19 +213,25 @@ class _Group:
 
     def _report(self, readings: Sequence[Reading]) -> Batch:
         now = self._clock()
-        news: list[tuple[str, Reading]] = []
-        for i, (tag, raw) in enumerate(zip(self._tags, readings, strict=True)):
-            reading = raw if tag.scale is None else raw._replace(value=tag.scale.from_raw(raw.value))
-            if self._is_news(self._said[i], reading, tag.deadband, now):
-                self._said[i] = (reading, now)
-                news.append((tag.tag, reading))
-        statuses = [reading.status for _, reading in news]
+        beat = -1 if self._heartbeat is None else now - self._heartbeat
+        said, said_at, old, deadbands = self._said, self._said_at, self._values, self._deadbands
+        news: list[int] = []
+        for i, (reading, before, scale) in enumerate(zip(readings, said, self._scales, strict=True)):
+            if reading is before and said_at[i] > beat:
+                continue  # the very reading of before: it was not even decoded anew
+            value = reading[0] if scale is None else scale.from_raw(reading[0])
+            if (
+                before is not None
+                and said_at[i] > beat
+                and reading[1] == before[1]
+                and reading[2] == before[2]
+                and not changed(old[i], value, deadbands[i])
+            ):
+                continue
+            said[i], said_at[i], old[i] = reading, now, value
+            news.append(i)
+        statuses = [readings[i][2] for i in news]
         return Batch(
-            self._source, now, [tag for tag, _ in news], [now] * len(news), [r.value for _, r in news],
-            [r.quality for _, r in news], statuses=statuses if any(statuses) else None,
+            self._source, now, [self._names[i] for i in news], [now] * len(news), [old[i] for i in news],
+            [readings[i][1] for i in news], statuses=statuses if any(statuses) else None,
         )  # fmt: skip
-
-    def _is_news(self, said: tuple[Reading, int] | None, reading: Reading, deadband: float | None, now: int) -> bool:
-        if said is None or said[0][1:] != reading[1:] or changed(said[0].value, reading.value, deadband):
-            return True
-        return self._heartbeat is not None and now - said[1] >= self._heartbeat
