@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-BENCHES: Final = ("journal", "historian", "opcua", "mqtt", "sparkplug")
+BENCHES: Final = ("journal", "historian", "opcua", "s7", "mqtt", "sparkplug")
 PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
 
 

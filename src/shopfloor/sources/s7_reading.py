@@ -10,6 +10,7 @@ from shopfloor.protocols.s7_grouping import Plan, plan
 from shopfloor.protocols.s7_session import Refused, Session, State, why
 from shopfloor.protocols.s7_values import Unfit
 from shopfloor.samples import Quality, Value
+from shopfloor.sources.s7_decoding import Decoder
 from shopfloor.sources.scanning import Reading
 
 _log: Final = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Reader:
         self._tags = tags
         self._retry = retry
         self._told = told
-        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._plans: dict[tuple[int, ...], tuple[Plan, Decoder]] = {}
         self._bad: dict[int, tuple[int, float]] = {}
         """Tags that the PLC refuses: its code, and when they are tried again (event loop's time)."""
         self._torn: set[int] = set()
@@ -53,8 +54,8 @@ class Reader:
         now = asyncio.get_running_loop().time()
         well = tuple(place for place in places if place not in self._bad)
         if well not in self._plans:
-            self._plans[well] = plan({place: self._tags[place][1] for place in well}, self._session.pdu)
-        found, failed = await self._carry_out(self._plans[well])
+            self._plans[well] = self._planned(well)
+        found, failed = await self._carry_out(*self._plans[well])
         due = [place for place in places if place in self._bad and self._bad[place][1] <= now]
         if failed or due:
             found |= await self._one_by_one([*failed, *due], now)
@@ -63,24 +64,27 @@ class Reader:
                 found[place] = _unreadable(self._bad[place][0])
         return found
 
-    async def _carry_out(self, planned: Plan) -> tuple[dict[int, Reading], dict[int, int]]:
+    def _planned(self, places: Iterable[int], *, alone: bool = False) -> tuple[Plan, Decoder]:
+        addresses = {place: self._tags[place][1] for place in places}
+        planned = plan(addresses, self._session.pdu, alone=alone)
+        return planned, Decoder(planned, addresses, self._decoded)
+
+    async def _carry_out(self, planned: Plan, decoder: Decoder) -> tuple[dict[int, Reading], dict[int, int]]:
         """The readings, and the code of each tag in a block that could not be read."""
-        requests = planned.requests
-        answers = await asyncio.gather(*(self._request(planned, request) for request in requests))
-        blocks: dict[int, bytes | int] = {}
-        for request, answer in zip(requests, answers, strict=True):
-            blocks.update(zip(request, answer, strict=True))
-        found: dict[int, Reading] = {}
+        answers = await asyncio.gather(*(self._request(planned, request) for request in planned.requests))
+        blocks: list[bytes | int] = [0] * len(planned.blocks)
         failed: dict[int, int] = {}
-        for place, pieces in planned.pieces.items():
-            parts = [blocks[piece.block] for piece in pieces]
-            code = next((part for part in parts if isinstance(part, int)), None)
-            if code is None:
-                data = [p[c.begin : c.end] for p, c in zip(parts, pieces, strict=True) if isinstance(p, bytes)]
-                found[place] = self._decoded(place, data[0] if len(data) == 1 else b"".join(data))
-            else:
-                failed[place] = code
-        return found, failed
+        for request, answer in zip(planned.requests, answers, strict=True):
+            for block, item in zip(request, answer, strict=True):
+                blocks[block] = item
+                if isinstance(item, int):
+                    failed |= dict.fromkeys(planned.members[block], item)
+        return decoder.readings(blocks, self._quality), failed
+
+    @property
+    def _quality(self) -> int:
+        """In STOP the program does not run: what the memory holds is of before."""
+        return Quality.LAST_USABLE if self.state is State.STOP else Quality.GOOD
 
     async def _request(self, planned: Plan, request: Sequence[int]) -> Sequence[bytes | int]:
         try:
@@ -94,17 +98,16 @@ class Reader:
 
     async def _one_by_one(self, places: Sequence[int], now: float) -> dict[int, Reading]:
         """Each tag in a block of its own: what is readable is separated from what is not."""
-        alone = plan({place: self._tags[place][1] for place in places}, self._session.pdu, alone=True)
-        found, failed = await self._carry_out(alone)
+        found, failed = await self._carry_out(*self._planned(places, alone=True))
         if failed and _REFUSED in failed.values():
             alone_again = [place for place, code in failed.items() if code == _REFUSED]
             for place in alone_again:
-                more, still = await self._carry_out(plan({place: self._tags[place][1]}, self._session.pdu))
+                more, still = await self._carry_out(*self._planned([place]))
                 found |= more
                 failed = {p: c for p, c in failed.items() if p not in more} | still
             if not found and len(self._bad.keys() | failed.keys()) == len(self._tags):
                 # Nothing can be read at all: the refusal itself says why.
-                await self._session.read([plan({0: self._tags[0][1]}, self._session.pdu).blocks[0]])
+                await self._session.read(self._planned([0])[0].blocks[:1])
         for place in found:
             self._bad.pop(place, None)
             if self._told.pop(place, None) is not None:
@@ -131,8 +134,7 @@ class Reader:
                     _log.warning("%s: %s: %s", self._source, self._tags[place][0], error)
                 return Reading(None, Quality.CONFIGURATION_ERROR)
             self._torn.discard(place)
-        # In STOP the program does not run: what the memory holds is of before.
-        return Reading(value) if self.state is not State.STOP else Reading(value, Quality.LAST_USABLE)
+        return Reading(value, self._quality)
 
     async def watch(self) -> None:
         """Notice STOP and RUN, and data blocks that were loaded anew, until the connection is lost."""
