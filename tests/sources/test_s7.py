@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import random
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -424,6 +425,43 @@ async def test_a_black_hole_a_refusal_and_a_stranger_are_told_apart() -> None:
 
     async with await asyncio.start_server(http, "127.0.0.1", 0) as web:
         assert "speaks no S7" in await away(web.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_a_garbled_answer_ends_the_connection_and_nothing_else(seed: int) -> None:
+    """One byte of what the PLC sends is another: the source goes on, or says that the PLC is away."""
+    chance = random.Random(seed)
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on, the wrong byte somewhere in the first 400: connecting, asking for the state, reading."""
+        near, wrong = await asyncio.open_connection("127.0.0.1", port_of(server)), chance.randrange(400)
+
+        async def back() -> None:
+            at = 0
+            while data := bytearray(await near[0].read(4096)):
+                if at <= wrong < at + len(data):
+                    data[wrong - at] ^= 1 << chance.randrange(8)
+                at += len(data)
+                writer.write(data)
+            writer.close()
+
+        answering = asyncio.create_task(back())
+        try:
+            while data := await reader.read(4096):
+                near[1].write(data)
+        finally:
+            near[1].close()
+            await asyncio.gather(answering, return_exceptions=True)
+
+    async with simulated() as server, await asyncio.start_server(garble, "127.0.0.1", 0) as between:
+        port = between.sockets[0].getsockname()[1]
+        source = config(port, "DB1,STRING0.20", "DB1,DT40", "M0.0", "IW2", "C1", timeout="300 ms").build()
+        with suppress(Unavailable):
+            async with source, asyncio.timeout(10):
+                outcome = await execute(source, "M0.0", True)
+                assert outcome.detail
+                async with aclosing(source.batches()) as batches:
+                    await anext(batches)
 
 
 # --- configuration

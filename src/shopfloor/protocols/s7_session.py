@@ -41,6 +41,8 @@ _READ, _WRITE, _SETUP = 0x04, 0x05, 0xF0
 _JOB, _USERDATA = 1, 7
 _IN_BYTES: Final = frozenset({0x03, 0x06, 0x07, 0x09})
 """Transport sizes whose length is not in bits."""
+_UNREADABLE: Final = (S7Error, ValueError, LookupError, struct.error)
+"""What python-snap7 raises for an error of the PLC, and for a telegram that is none."""
 _SZL_STATE: Final = 0x0424
 _DB_TYPE: Final = 0x41
 _STOPPED: Final = (3, 4)
@@ -220,7 +222,7 @@ class Session:
         pdu = self._services.build_write_request(cast("S7Area", address.area), address.db, start, length, data)
         answer = await self.request(pdu, expires)
         self._check(answer, _WRITE, 1)
-        return answer[14]
+        return answer[14] if len(answer) > 14 else _HARDWARE  # noqa: PLR2004  # the item's code, behind the function
 
     async def state(self) -> State | None:
         """RUN or STOP; None where the PLC does not say (LOGO!, protected CPUs)."""
@@ -242,7 +244,7 @@ class Session:
             return b""
         try:
             response = self._services.parse_response(await self.request(pdu))
-        except S7Error:
+        except _UNREADABLE:
             return b""
         data = cast("dict[str, Any]", response.get("data") or {})
         return bytes(data.get("data", b""))
@@ -250,7 +252,7 @@ class Session:
     def _parsed(self, answer: bytes) -> dict[str, Any]:
         try:
             return self._services.parse_response(answer)
-        except S7Error as error:
+        except _UNREADABLE as error:
             raise Refused(f"{self._plc.host} refuses: {error}") from error
 
     def _check(self, answer: bytes, function: int, count: int) -> None:
