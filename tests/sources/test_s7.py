@@ -282,6 +282,32 @@ async def test_bad_tags_cost_only_themselves_and_come_back(caplog: pytest.LogCap
     assert sum("can be read again" in m for m in said) == 2
 
 
+class Holed(S7Server):
+    """A PLC whose marker 5 cannot be read: as outputs between two modules."""
+
+    reads = 0
+
+    def _span(self, size: int, count: int, db: int, area: int, address: int) -> tuple[int, bytearray, int]:
+        self.reads += 1
+        if area == Area.MARKERS and address // 8 <= 5 < address // 8 + count:
+            return 0x05, bytearray(), 0
+        return super()._span(size, count, db, area, address)
+
+
+async def test_neighbours_of_a_hole_are_read_apart_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It is found out once; every further read asks for two blocks and no more."""
+    async with Holed(Memory({(Area.MARKERS, 0): 20}), "127.0.0.1", free_port()) as server:
+        source = config(port_of(server), "M,B4", "M,B6").build()
+        async with source:
+            reader = source._reader
+            assert reader is not None
+            for _ in range(3):
+                server.reads = 0
+                assert [reading.value for reading in await reader.read([0, 1])] == [0, 0]
+                assert server.reads == 2
+    assert not [r for r in caplog.records if "cannot be read" in r.message]
+
+
 async def test_a_bad_tag_is_told_once_however_often_the_connection_breaks(caplog: pytest.LogCaptureFixture) -> None:
     async with simulated() as server:
         source = config(port_of(server), "DB1,INT0", "DB7,INT0").build()

@@ -4,7 +4,7 @@ Neighbouring bytes are read as one block, and as many blocks as the negotiated P
 torn apart only when it is longer than a PDU.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shopfloor.protocols.s7_address import Address, Area
@@ -58,15 +58,15 @@ class Plan(NamedTuple):
     """The tags in each block."""
 
 
-def plan(addresses: Mapping[int, Address], pdu: int, *, alone: bool = False) -> Plan:
-    """The plan for the addresses by place; ``alone`` gives each a block of its own, so that none costs another."""
+def plan(addresses: Mapping[int, Address], pdu: int, *, alone: Container[int] = ()) -> Plan:
+    """The plan for the addresses by place; those of ``alone`` get a block of their own, so that none costs another."""
     room = pdu - _HEADER - _ANSWER
     blocks: list[Block] = []
     pieces: dict[int, list[Piece]] = {}
     members: list[list[int]] = []
     for place, address in sorted(addresses.items(), key=lambda item: (item[1][:3], -item[1].size)):
         unit = _NUMBERED_SIZE if address.area in _NUMBERED else 1
-        last = blocks[-1] if blocks and not alone else None
+        last = blocks[-1] if blocks and place not in alone and members[-1][0] not in alone else None
         if last is not None and (last.area, last.db) == (address.area, address.db):
             begin = (address.start - last.start) * unit
             end = begin + address.size

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
 from shopfloor.protocols.s7_address import Address
@@ -40,6 +40,8 @@ class Reader:
         self._plans: dict[tuple[int, ...], tuple[Plan, Decoder]] = {}
         self._bad: dict[int, tuple[int, float]] = {}
         """Tags that the PLC refuses: its code, and when they are tried again (event loop's time)."""
+        self._alone: set[int] = set()
+        """Tags that can be read, but not together with their neighbours."""
         self._torn: set[int] = set()
         """Tags whose bytes are no value of their type."""
         self.state: State | None = None
@@ -54,17 +56,22 @@ class Reader:
         now = asyncio.get_running_loop().time()
         well = tuple(place for place in places if place not in self._bad)
         if well not in self._plans:
-            self._plans[well] = self._planned(well)
-        found, failed = await self._carry_out(*self._plans[well])
+            self._plans[well] = self._planned(well, alone=self._alone)
+        planned, decoder = self._plans[well]
+        found, failed = await self._carry_out(planned, decoder)
         due = [place for place in places if place in self._bad and self._bad[place][1] <= now]
         if failed or due:
             found |= await self._one_by_one([*failed, *due], now)
+            self._plans.clear()  # they are made anew of what is readable
+            for members in planned.members:
+                if failed.keys() >= set(members) and not self._bad.keys() & set(members):
+                    self._alone |= set(members)  # it was what lies between them that cannot be read
         for place in places:
             if place not in found:
                 found[place] = _unreadable(self._bad[place][0])
         return found
 
-    def _planned(self, places: Iterable[int], *, alone: bool = False) -> tuple[Plan, Decoder]:
+    def _planned(self, places: Iterable[int], *, alone: Container[int] = ()) -> tuple[Plan, Decoder]:
         addresses = {place: self._tags[place][1] for place in places}
         planned = plan(addresses, self._session.pdu, alone=alone)
         return planned, Decoder(planned, addresses, self._decoded)
@@ -98,7 +105,7 @@ class Reader:
 
     async def _one_by_one(self, places: Sequence[int], now: float) -> dict[int, Reading]:
         """Each tag in a block of its own: what is readable is separated from what is not."""
-        found, failed = await self._carry_out(*self._planned(places, alone=True))
+        found, failed = await self._carry_out(*self._planned(places, alone=places))
         if failed and _REFUSED in failed.values():
             alone_again = [place for place, code in failed.items() if code == _REFUSED]
             for place in alone_again:
@@ -118,7 +125,6 @@ class Reader:
                 tag, address = self._tags[place]
                 _log.warning("%s: %s cannot be read: %s", self._source, tag, why(code, address))
             self._bad[place] = (code, now + self._retry)
-        self._plans.clear()  # they are made anew of what is readable
         return found
 
     def _decoded(self, place: int, data: bytes) -> Reading:
