@@ -9,11 +9,17 @@ import json
 import os
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from shopfloor.simulators.pace import Pace
 
 BENCHES: Final = ("journal", "historian", "opcua", "s7", "mqtt", "sparkplug")
 PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
@@ -200,6 +206,116 @@ def simulate_s7(port: int, host: str, seed: int, tags: int, *, with_parent: bool
     logs.configure("warning")
     ready = None if with_parent else partial(click.echo, f"A press is at {host}, port {port}; Ctrl-C ends it.")
     _run(_simulate(s7_press.serve(host, port, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
+
+
+def _past(command: Any) -> Any:
+    """The options of a simulation that can begin in the past."""
+    for option in (
+        click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+                     help="With --from: how many times faster than real time."),
+        click.option("--until", help="End at this time."),
+        click.option("--from", "begin", help="Begin in the past: a time, 2026-01-31T12:00:00Z, UTC where it has no "
+                     "zone. It runs at --speed until the present, then as time passes. By default it begins now."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@simulate.command("cmm")
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="Where the files are put.")
+@click.option("--every", default="10s", show_default=True, help="How often a part is measured.")
+@click.option("--per-file", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Parts of a file.")
+@click.option("--parts", type=click.IntRange(1), help="End after so many parts.")
+@click.option("--machine", default="cmm-1", show_default=True, help="What it is called in the files.")
+@click.option("--decimal-comma", is_flag=True, help="Write 1,5 and separate columns by semicolons.")
+@click.option("--slow", is_flag=True, help="Write each file in pieces under its own name, as careless machines do.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same parts and weather.")
+@_past
+def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
+    folder: Path,
+    every: str,
+    per_file: int,
+    parts: int | None,
+    machine: str,
+    decimal_comma: bool,  # noqa: FBT001  # a flag
+    slow: bool,  # noqa: FBT001  # a flag
+    seed: int,
+    begin: str | None,
+    until: str | None,
+    speed: float,
+) -> None:
+    """A measuring machine in a workshop that warms and cools: CSV files of aluminium parts in a folder."""
+    from shopfloor.simulators import cmm  # noqa: PLC0415
+
+    pace, first, last = _times(begin, until, speed)
+    measured = islice(cmm.measurements(seed, first, _duration(every, "--every") / 1e9), parts)
+    some = takewhile(lambda part: last is None or part.time < last, measured)
+    work = cmm.serve(
+        folder, pace, some, machine=machine, per_file=per_file, slow=slow, decimal_comma=decimal_comma,
+        written=click.echo,
+    )  # fmt: skip
+    _run(_simulate(work, with_parent=False))
+
+
+@simulate.command("fleet")
+@click.option("--server", required=True, help="The broker, mqtt://host:1883 or mqtts://host:8883 for TLS.")
+@click.option("--machines", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@click.option("--every", default="1s", show_default=True, help="How often each tells its telemetry.")
+@click.option("--topic", default="fleet", show_default=True, help="The topic below which they publish.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same history.")
+@click.option("--username", help="User name at --server; the password comes from SHOPFLOOR_MQTT_PASSWORD.")
+@click.option(
+    "--ca-file", type=click.Path(path_type=Path), help="PEM file of the authority of the broker's certificate."
+)
+@_past
+def simulate_fleet(  # noqa: PLR0913, PLR0917  # an option each
+    server: str,
+    machines: int,
+    every: str,
+    topic: str,
+    seed: int,
+    username: str | None,
+    ca_file: Path | None,
+    begin: str | None,
+    until: str | None,
+    speed: float,
+) -> None:
+    """Machines with states, parts, scrap and a quality score, by MQTT; docs/simulators.md has the messages."""
+    from shopfloor import listening  # noqa: PLC0415
+    from shopfloor.simulators import fleet, fleet_mqtt  # noqa: PLC0415
+
+    pace, first, last = _times(begin, until, speed)
+    settings = listening.connection(server, username, os.environ.get("SHOPFLOOR_MQTT_PASSWORD"), ca_file)
+    events = fleet.fleet(machines, seed, first, _duration(every, "--every") / 1e9)
+    some = takewhile(lambda event: last is None or event.time < last, events)
+    ready = partial(click.echo, f"{machines} machines publish at {server}, {topic}/#; Ctrl-C ends it.")
+    say = partial(click.echo, err=True)
+    _run(_simulate(fleet_mqtt.serve(settings, some, pace, topic=topic, ready=ready, said=say), with_parent=False))
+
+
+def _times(begin: str | None, until: str | None, speed: float) -> tuple["Pace", int, int | None]:
+    """The pace of a simulation, its beginning and its end in ns UTC."""
+    from shopfloor.simulators.pace import Pace  # noqa: PLC0415
+
+    if begin is None and speed != 1:
+        raise click.UsageError("--speed needs --from: what is simulated never lies in the future")
+    first = _moment(begin, "--from") if begin else time_ns() // 10**6 * 10**6
+    last = _moment(until, "--until") if until else None
+    if last is not None and last <= first:
+        raise click.UsageError("--until must be later than the beginning")
+    try:
+        return Pace(first, speed), first, last
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from") from error
+
+
+def _moment(text: str, option: str) -> int:
+    """A time in ns UTC, whole milliseconds."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter("write it like 2026-01-31T12:00:00Z", param_hint=option) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000) * 10**6
 
 
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
