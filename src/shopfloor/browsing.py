@@ -19,7 +19,7 @@ async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> 
     matches = tag_pattern(pattern).fullmatch
     async with config.build() as source:
         found = [info async for info in source.browse() if matches(info.tag) or matches(info.address)]
-    text = fragment(found)
+    text = fragment(found, config.address_key)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -30,11 +30,11 @@ async def browse(plant: Plant, name: str, pattern: str, output: Path | None) -> 
         click.echo(f"{len(found)} tags written to {output}")
 
 
-def fragment(found: list[TagInfo]) -> str:
+def fragment(found: list[TagInfo], address_key: str) -> str:
     """The plant-file lines of these tags, indented for below ``- name: …``; JSON strings are YAML strings."""
     lines = ["    tags:"] if found else ["    # nothing was found"]
     for info in found:
-        fields = {"tag": info.tag, "node": info.address, "unit": info.unit}
+        fields = {"tag": info.tag, address_key: info.address, "unit": info.unit}
         inside = ", ".join(f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in fields.items() if text)
         notes = " ".join(filter(None, (info.data_type, "writable" if info.writable else "")))
         lines.append(f"      - {{{inside}}}" + (f"  # {notes}" if notes else ""))

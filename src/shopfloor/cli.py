@@ -318,6 +318,21 @@ def _moment(text: str, option: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000) * 10**6
 
 
+@simulate.command("logix")
+@click.option("--port", type=click.IntRange(1, 65535), default=44818, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_logix(port: int, host: str, seed: int, *, with_parent: bool) -> None:
+    """A press line in a Logix controller, slot 0, for EtherNet/IP clients."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import press_logix  # noqa: PLC0415
+
+    logs.configure("warning")
+    ready = None if with_parent else partial(click.echo, f"A press line is at {host}:{port}; Ctrl-C ends it.")
+    _run(_simulate(press_logix.serve(host, port, seed=seed, ready=ready), with_parent=with_parent))
+
+
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
     from shopfloor import running  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-QUIET: Final = ("asyncua", "pymodbus", "gmqtt", "amqtt", "transitions", "uvicorn", "asyncio")
+QUIET: Final = ("asyncua", "pycomm3", "pymodbus", "gmqtt", "amqtt", "transitions", "uvicorn", "asyncio")
 """Libraries whose own words are only wanted when they are desperate: the pipeline says it better, and once."""
 
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -123,6 +123,9 @@ class ComponentConfig(Strict):
 
 class SourceConfig(ComponentConfig, ABC):
     """Where samples come from."""
+
+    address_key: ClassVar[str] = "address"
+    """Under which key each of its `tags` says where the tag is; `shopfloor browse` writes it."""
 
     def probe(self) -> Connection:
         """What ``shopfloor probe`` enters and leaves: the source, unless one that is running would be disturbed."""

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final, Literal, Self, cast
+from typing import Annotated, ClassVar, Final, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -137,6 +137,8 @@ class OpcUaTag(Strict):
 
 class OpcUaConfig(SourceConfig):
     """Tags of an OPC UA server: PLCs, Kepware, CODESYS, WinCC, any server of the DataAccess profile."""
+
+    address_key: ClassVar[str] = "node"
 
     type: Literal["opcua"] = "opcua"
     endpoint: str = Field(
