@@ -119,7 +119,9 @@ def test_tags_are_added_and_removed_and_unknown_ones_are_told(desktop: Watched, 
 def test_dragging_looks_closer_and_the_way_back_is_one_click(desktop: Watched, stage: Stage) -> None:
     page = desktop.open(stage, "#/trend?tag=press-1/PV&range=5m")
     expect(page.get_by_role("table")).to_contain_text(re.compile(r"37\.0\d\d"))
-    over = page.locator(".u-over").bounding_box()
+    chart = page.locator(".u-over")
+    chart.hover()  # waits until it is visible and rests: it is made anew when the page becomes as wide as it will be
+    over = chart.bounding_box()
     assert over is not None
     page.mouse.move(over["x"] + 200, over["y"] + 100)
     page.mouse.down()

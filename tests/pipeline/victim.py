@@ -11,7 +11,7 @@ from shopfloor.sources import opcua  # noqa: F401
 
 
 def described(folder: Path, endpoint: str) -> Plant:
-    """The victim's plant file."""
+    """The victim's plant file. The queue holds what is counted in the longest outage of a test, on the fastest machine."""
     text = f"""
         plant: {{site: victim}}
         sources:
@@ -19,7 +19,7 @@ def described(folder: Path, endpoint: str) -> Plant:
             type: opcua
             endpoint: {endpoint}
             publishing: 20 ms
-            queue: 1000
+            queue: 10000
             tags:
               - {{tag: plc/count, node: "ns=2;s=Count", sampling: 5 ms}}
         historian: {{type: duckdb, path: history.duckdb}}
