@@ -11,7 +11,10 @@ from shopfloor.sources import opcua  # noqa: F401
 
 
 def described(folder: Path, endpoint: str) -> Plant:
-    """The victim's plant file. The queue holds what is counted in the longest outage of a test, on the fastest machine."""
+    """The victim's plant file.
+
+    The queue holds what is counted in the longest outage of a test, on the fastest machine.
+    """
     text = f"""
         plant: {{site: victim}}
         sources:
