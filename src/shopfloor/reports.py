@@ -69,8 +69,9 @@ async def probe(loaded: Plant) -> int:
     """Print how every connection went; the exit code."""
     code = 0
     async for one in probed(loaded):
-        click.echo(f"{one.name} ({one.type}): {one.result}" + (f"\n    {one.detail}" if one.detail else ""))
-        code = max(code, {"ok": 0, "away": 1, "failed": 1, "misconfigured": 2}[one.result])
+        said = "connected, but not all of it can be had" if one.result == "incomplete" else one.result
+        click.echo("\n    ".join([f"{one.name} ({one.type}): {said}", *one.detail.splitlines()]))
+        code = max(code, {"ok": 0, "away": 1, "failed": 1, "incomplete": 2, "misconfigured": 2}[one.result])
     return code
 
 

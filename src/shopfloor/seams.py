@@ -53,6 +53,14 @@ class Source(Connection):
         """
         return Outcome(command.id, done=False, detail="this source cannot be written to")
 
+    async def examine(self) -> AsyncIterator[str]:
+        """What cannot be acquired although the other side is there, a line each with what to change.
+
+        Called by a probe while connected, not beside ``batches``. Reads, and changes nothing on the other side.
+        """
+        return
+        yield ""  # makes this an empty asynchronous generator
+
     async def browse(self) -> AsyncIterator[TagInfo]:
         """Every tag that the other side offers. Called while connected, not beside ``batches``."""
         return

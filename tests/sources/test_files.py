@@ -313,7 +313,12 @@ async def test_a_rejected_row_is_written_down_once_however_often_its_batch_comes
 BAD = {
     "excel": (b"PK\x03\x04....", "save it as CSV"),
     "binary": (b"a,b\0c\n", "is not text"),
-    "empty": (b"", "has no first row"),
+    "utf16": ("time;x\n1;2\n".encode("utf-16-le"), "set `encoding: utf-16-le`"),
+    "empty": (b"", "is empty"),
+    "blank": (b"\n\n", "begins with a blank line where the names of its columns should be"),
+    "cr": (b"time;x\r1;2\r", "end them by LF"),
+    "damaged": (b"time;x\0y;z\n" + b"1;2;3\n" * 9, "(line 1 has zero bytes"),
+    "delimiter": (b"time:x\n1:2\n", "its columns are: time:x; set `delimiter`"),
     "other": (b"when;x\n1;2\n", "has no column 'time'; its columns are: when, x"),
     "twice": (b"time,x,x\n1,2,3\n", "has two columns called 'x'"),
 }

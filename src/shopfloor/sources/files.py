@@ -7,7 +7,7 @@ checkpoint, which becomes durable with the batch: a restart in the middle of a f
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -33,6 +33,7 @@ from shopfloor.sources.files_text import (
     Position,
     Record,
     examine,
+    is_begun,
     is_same,
     known_encoding,
     piece,
@@ -50,6 +51,8 @@ _PATIENCE: Final = 30.0
 """Seconds in which a file system must have answered."""
 _KNOWN: Final = 1000
 """Files whose place is remembered although they have gone."""
+_EXAMINED: Final = 20
+"""Files that are looked into when the folder is probed."""
 _COMPLAINTS: Final = 1000
 """Things that are said once."""
 
@@ -212,14 +215,49 @@ class FilesSource(Source):
         self._known = {known.name: known for known in msgspec.json.decode(checkpoint, type=list[Position])}
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """The rows of each complete file, one file after the other; those that were begun come first."""
-        while True:
-            ready = await self._do(self._folder.settled)
-            for found in sorted(ready, key=lambda found: found.name not in self._known):
-                async with aclosing(self._file(found)) as batches:
-                    async for batch in batches:
-                        yield batch
-            await asyncio.sleep(self._config.poll / _SECOND)
+        """The rows of each complete file, one file after the other; those that were begun come first.
+
+        Raises Unavailable also when somebody else reads these files already.
+        """
+        await self._do(self._folder.claim)
+        try:
+            while True:
+                ready = await self._do(self._folder.settled)
+                for found in sorted(ready, key=lambda found: found.name not in self._known):
+                    async with aclosing(self._file(found)) as batches:
+                        async for batch in batches:
+                            yield batch
+                await asyncio.sleep(self._config.poll / _SECOND)
+        finally:
+            with suppress(Unavailable):
+                await self._do(self._folder.release)
+
+    async def examine(self) -> AsyncIterator[str]:
+        """What of the files that are there now would be rejected, and why; nothing is moved."""
+        there = await self._do(self._folder.there)
+        for found in sorted(there, key=lambda found: -found.modified)[:_EXAMINED]:
+            trouble = await self._do(lambda: self._look_into(found))  # noqa: B023  # done by then
+            if trouble:
+                yield f"{found.name} {trouble}"
+
+    def _look_into(self, found: Found) -> str:
+        """Why its first rows could not be read; empty: they could."""
+        path = self._folder.file(found.name)
+        try:
+            layout = self._examine(path)
+            read = piece(path, layout, Position(found.name), _ROWS, found.size)
+        except BadFile as error:
+            return str(error)
+        except OSError as error:
+            return f"may not be read ({error.strerror or error}); give this user the right to"
+        bad: list[tuple[int, str]] = []
+        for record in read.records:
+            try:
+                self._readings(record, Path(found.name).stem, None)
+            except Unreadable as error:
+                bad.append((record.line, str(error)))
+        many = f" (and {len(bad) - 1} more of the first {len(read.records)} rows)" if len(bad) > 1 else ""
+        return f"line {bad[0][0]}: {bad[0][1]}{many}" if bad else ""
 
     # ---- a file -------------------------------------------------------------------------------------
 
@@ -246,7 +284,7 @@ class FilesSource(Source):
 
     async def _rows(self, found: Found) -> AsyncGenerator[Batch]:
         name, path = found.name, self._folder.file(found.name)
-        known = self._known.get(name)
+        known = self._known.get(name) or await self._renamed(found)
         if known is not None and known.finished:
             whole = known
             if await self._do(lambda: is_same(path, whole)):
@@ -272,6 +310,20 @@ class FilesSource(Source):
                 return
             if known.offset == position.offset:
                 return  # somebody writes to it again; it has to settle anew
+
+    async def _renamed(self, found: Found) -> Position | None:
+        """How far the file was read when it had another name; None where it is a new one."""
+        gone = [one for one in self._known.values() if not one.finished and one.offset <= found.size]
+        for one in gone:
+            if await self._do(lambda: self._is_renamed(found, one)):  # noqa: B023  # done by then
+                self._say(found.name, f"it was called {one.name} when its first rows were read; it is gone on with")
+                self._known.pop(one.name)
+                return msgspec.structs.replace(one, name=found.name)
+        return None
+
+    def _is_renamed(self, found: Found, position: Position) -> bool:
+        was = self._folder.file(position.name)
+        return not was.exists() and is_begun(self._folder.file(found.name), position)
 
     async def _batch(self, read: Piece, position: Position, found: Found) -> tuple[Batch, Position]:
         """The samples of some rows, and the place behind them; rejected rows are written down by then."""

@@ -6,11 +6,13 @@ and runs in a thread.
 """
 
 import csv
+import fcntl
 import os
 import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -43,6 +45,9 @@ class Folder:
         self._done: Literal["move", "rename"] = done
         self._done_folder = path / done_folder
         self._failed_folder = path / failed_folder
+        mine = sha256(pattern.lower().encode()).hexdigest()[:8]
+        self._claim = path / f".shopfloor-{mine}.lock"
+        self._claimed: int | None = None
         self._seen: dict[str, tuple[Found, float]] = {}
         """Every file as it was when it changed last, and when that was seen."""
 
@@ -50,18 +55,56 @@ class Folder:
         """Where a file is."""
         return self._path / name
 
+    def claim(self) -> None:
+        """Be the only reader of these files until ``release``. Raises Unavailable when somebody else is.
+
+        The operating system gives the lock back when a process ends, however it ends. A folder that cannot be
+        written to, or a share that knows no locks, is read without it.
+        """
+        while self._claimed is None:
+            try:
+                handle = os.open(self._claim, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError:
+                return
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise Unavailable(
+                    f"another source or another Shopfloor reads these files of {self._path} already; stop it, or give "
+                    "each its own `folder` or `files`: each row must be read once"
+                ) from None
+            except OSError:
+                os.close(handle)
+                return
+            with suppress(OSError):
+                if os.fstat(handle).st_ino == self._claim.stat().st_ino:
+                    self._claimed = handle
+                    return
+            os.close(handle)  # who had it took it away meanwhile
+
+    def release(self) -> None:
+        """Let others read these files."""
+        handle, self._claimed = self._claimed, None
+        if handle is not None:
+            with suppress(OSError):  # the folder may have gone
+                if os.fstat(handle).st_ino == self._claim.stat().st_ino:
+                    self._claim.unlink()
+            os.close(handle)
+
     def settled(self) -> list[Found]:
         """The complete files, the oldest first. Raises Unavailable when the folder is not there."""
         now = time.monotonic()
         seen: dict[str, tuple[Found, float]] = {}
-        for found in self._there():
+        for found in self.there():
             before = self._seen.get(found.name)
             seen[found.name] = before if before is not None and before[0] == found else (found, now)
         self._seen = seen
         ready = [found for found, since in seen.values() if now - since >= self._settle]
         return sorted(ready, key=lambda found: (found.modified, found.name))
 
-    def _there(self) -> list[Found]:
+    def there(self) -> list[Found]:
+        """All files, also those that somebody still writes to. Raises Unavailable when the folder is not there."""
         try:
             with os.scandir(self._path) as entries:
                 names = [entry.name for entry in entries if self._wanted(entry.name)]

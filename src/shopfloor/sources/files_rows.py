@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from shopfloor.plant.components import Strict
 from shopfloor.samples import TagInfo, Value
 from shopfloor.sources.files_time import Clock, When
-from shopfloor.sources.mqtt_payload import Unreadable, converted, untyped
+from shopfloor.sources.mqtt_payload import DataType, Unreadable, converted, untyped
 
 Decimal = Literal[".", ","]
 
@@ -133,14 +133,14 @@ class Meaning:
         data_type = column.data_type if column else "auto"
         try:
             if not isinstance(said, str) or self._decimal is None:
-                return converted(said, data_type)
+                return _as(said, data_type)
             text = said.strip()
             if not text:
                 return None
             if data_type == "text":
                 return text
             text = self._with_point(text)
-            return converted(untyped(text) if data_type == "auto" else text, data_type)
+            return _as(untyped(text) if data_type == "auto" else text, data_type)
         except Unreadable as error:
             raise Unreadable(f"in column {name!r} {str(said)[:60]!r}: {error}") from error
 
@@ -180,3 +180,10 @@ class Meaning:
         if said is None or isinstance(said, dict | list) or str(said).strip() == "":
             raise Unreadable(f"it has nothing in {place!r}, which its tags need")
         return str(said).strip()
+
+
+def _as(value: object, data_type: DataType) -> Value:
+    try:
+        return converted(value, data_type)
+    except Unreadable as error:
+        raise Unreadable(f"{error}; change `data_type`, or what the machine writes") from error

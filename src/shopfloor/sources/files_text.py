@@ -23,6 +23,8 @@ _SAMPLE: Final = 4096
 """Bytes at the beginning and before the place by which a file is known again."""
 _SHOWN: Final = 2000
 """Characters of a row that are kept with the reason why it was rejected."""
+_ZEROS: Final = 8
+"""One byte of so many is zero in what is no text of one byte a character; fewer are damage in some rows."""
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8", 1),
     (codecs.BOM_UTF16_LE, "utf-16-le", 2),
@@ -129,8 +131,11 @@ def encoding_of(head: bytes, wanted: str) -> Encoding:
         return Encoding(wanted, 2, 0)
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise BadFile("is an Excel workbook or another archive, not text; save it as CSV")
-    if b"\0" in head:
-        raise BadFile("is not text (it has zero bytes); if it is UTF-16, set `encoding: utf-16-le`")
+    if head.count(0) * _ZEROS > len(head):
+        raise BadFile(
+            "is not text (it has zero bytes): it was not written to its end, or it is UTF-16; then set "
+            "`encoding: utf-16-le`"
+        )
     return Encoding("" if wanted == "auto" else wanted, 1, 0)
 
 
@@ -164,14 +169,19 @@ class _Text:
             if len(raw) > LONGEST_LINE:
                 self._skip()
                 yield _Line(self.line, self.offset, _decoded(raw[:_SHOWN], codec, "replace"),
-                            f"is longer than {LONGEST_LINE} bytes")  # fmt: skip
+                            f"is longer than {LONGEST_LINE} bytes; let the machine end its lines")  # fmt: skip
                 continue
-            try:
-                yield _Line(self.line, self.offset, _decoded(raw, codec))
-            except UnicodeDecodeError as error:
-                wanted = codec or "UTF-8 nor Windows-1252"
-                problem = f"is not {wanted} (byte {raw[error.start]:#04x}); set `encoding` to what the machine writes"
-                yield _Line(self.line, self.offset, _decoded(raw, codec, "replace"), problem)
+            yield self._line(raw, codec)
+
+    def _line(self, raw: bytes, codec: str) -> _Line:
+        try:
+            text = _decoded(raw, codec)
+        except UnicodeDecodeError as error:
+            wanted = codec or "UTF-8 nor Windows-1252"
+            problem = f"is not {wanted} (byte {raw[error.start]:#04x}); set `encoding` to what the machine writes"
+            return _Line(self.line, self.offset, _decoded(raw, codec, "replace"), problem)
+        zeros = "has zero bytes: it was damaged or not written to its end; correct it and put it there again"
+        return _Line(self.line, self.offset, text, zeros if "\0" in text else "")
 
     def _skip(self) -> None:
         """To the end of a line that is too long."""
@@ -281,11 +291,21 @@ def _table(text: _Text, layout: Layout) -> Iterator[Record]:
             if len(fields) > width and not any(fields[width:]):
                 fields = fields[:width]  # noqa: PLW2901  # without what is empty
             else:
-                problem = f"has {len(fields)} columns, the header has {width}"  # noqa: PLW2901  # it is one now
+                problem = _misfit(len(fields), width, layout.delimiter)  # noqa: PLW2901  # it is one now
                 if len(lines) > 1:
                     text.go(first.end, first.number)
         shown = first.text[:_SHOWN].rstrip("\r\n")
         yield Record(first.number, shown, {} if problem else dict(zip(names, fields, strict=True)), problem)
+
+
+def _misfit(number: int, width: int, delimiter: str) -> str:
+    """What may be wrong with a row that has not as many columns as the header."""
+    why = (
+        f"a {delimiter!r} inside a value, as in a decimal comma, needs quotes or another `delimiter`"
+        if number > width
+        else "it was cut off, or its `delimiter` is another than the header's"
+    )
+    return f"has {number} columns, the header has {width}; {why}"
 
 
 def examine(  # what the plant file may say about it
@@ -305,36 +325,64 @@ def examine(  # what the plant file may say about it
     out. Raises BadFile, OSError.
     """
     with path.open("rb") as file:
-        found = encoding_of(file.read(_SAMPLE), encoding)
+        head = file.read(_SAMPLE)
+        found = encoding_of(head, encoding)
+        if table:
+            _check_lines(head, found)
         begin = _Text(file, found, found.mark, 0)
         for _ in zip(range(skip), begin.lines(), strict=False):
             pass
-        offset, line = begin.offset, begin.line
+        rest = Layout(found, "", (), begin.offset, begin.line)
         if not table:
-            return Layout(found, "", (), offset, line)
+            return rest
         choices: list[Layout] = []
+        trouble = ""
         for one in DELIMITERS if delimiter == "auto" else (delimiter,):
-            text = _Text(file, found, offset, line)
-            row = next((fields for _, fields, problem in _csv(text, one, line + 1) if not problem), None)
-            if row is None:
-                continue
-            names = tuple(header) or tuple(name.strip() for name in row)
-            if header and delimiter == "auto" and len(row) < len(header):
-                continue
-            choices.append(Layout(found, one, names, offset, line) if header else Layout(
-                found, one, names, text.offset, text.line))  # fmt: skip
-        return _best(choices, needed, header)
+            layout, problem = _headed(file, rest._replace(delimiter=one), header)
+            trouble = trouble or problem
+            if layout is not None and not (header and delimiter == "auto" and len(layout.names) < len(header)):
+                choices.append(
+                    layout._replace(names=tuple(header), begin=rest.begin, line=rest.line) if header else layout
+                )
+        if not choices:
+            expected = f"of {len(header)} columns" if header else "that names the columns"
+            raise BadFile(
+                f"has no first row {expected}{trouble}; set `delimiter`, `header` or `skip` as the file has it"
+            )
+        return _best(choices, needed)
 
 
-def _best(choices: Sequence[Layout], needed: Collection[str], header: Sequence[str]) -> Layout:
-    if not choices:
-        expected = f"of {len(header)} columns" if header else "that names the columns"
-        raise BadFile(f"has no first row {expected}; set `delimiter`, `header` or `skip` as the file has it")
+def _check_lines(head: bytes, encoding: Encoding) -> None:
+    """Raises BadFile for what has no lines at all."""
+    if len(head) == encoding.mark:
+        raise BadFile("is empty; where the machine fills it only later, set `settle` longer than that takes")
+    if b"\r" in head and b"\n" not in head:
+        raise BadFile("ends its lines by CR alone; let the machine end them by LF or CR LF")
+
+
+def _headed(file: BinaryIO, layout: Layout, header: Sequence[str]) -> tuple[Layout | None, str]:
+    """With the names that the first row has, or why there is none."""
+    text = _Text(file, layout.encoding, layout.begin, layout.line)
+    trouble = ""
+    for lines, fields, problem in _csv(text, layout.delimiter, layout.line + 1):
+        if not problem:
+            names = tuple(fields) if header else tuple(name.strip() for name in fields)
+            return layout._replace(names=names, begin=text.offset, line=text.line), ""
+        trouble = f" (line {lines[0].number} {problem})"
+    return None, trouble
+
+
+def _best(choices: Sequence[Layout], needed: Collection[str]) -> Layout:
     best = max(choices, key=lambda layout: (len(set(needed) & set(layout.names)), len(layout.names)))
+    if not any(best.names):
+        raise BadFile("begins with a blank line where the names of its columns should be; leave it out by `skip`")
     absent = sorted(set(needed) - set(best.names))
     shown = ", ".join(best.names[:30])
     if absent:
-        raise BadFile(f"has no column {absent[0]!r}; its columns are: {shown}; change the plant file or the file")
+        do = (
+            "set `delimiter` to what separates columns" if len(best.names) == 1 else "change the plant file or the file"
+        )
+        raise BadFile(f"has no column {absent[0]!r}; its columns are: {shown}; {do}")
     named = [name for name in best.names if name]
     twice = next((name for name in named if named.count(name) > 1), None)
     if twice is not None:
@@ -389,6 +437,12 @@ def digest(file: BinaryIO, offset: int) -> str:
     file.seek(begin)
     known.update(file.read(offset - begin))
     return known.hexdigest()[:32]
+
+
+def is_begun(path: Path, position: Position) -> bool:
+    """Whether this is the file that was read up to there; raises OSError."""
+    with path.open("rb") as file:
+        return position.offset > 0 and position.digest == digest(file, position.offset)
 
 
 def is_same(path: Path, position: Position) -> bool:
