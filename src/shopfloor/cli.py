@@ -111,7 +111,7 @@ def check(plant: Path) -> None:
 @shopfloor.command()
 @PLANT
 def probe(plant: Path) -> None:
-    """Try every connection of a plant file once; writes nothing."""
+    """Try every connection of a plant file once, and what the sources would acquire; writes nothing."""
     from shopfloor import logs, plant as plants, reports  # noqa: PLC0415
 
     logs.configure("error")

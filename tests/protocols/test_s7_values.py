@@ -122,6 +122,8 @@ def test_bytes_that_are_no_value_are_told(address: str, data: str, says: str) ->
         ("VW1118", None, Area.DB, 1, 1118, 0, "WORD"),
         ("V1024.0", None, Area.DB, 1, 1024, 0, "BOOL"),
         ("Z1", None, Area.COUNTERS, 0, 1, 0, "COUNTER"),
+        ("%DB1.DBX4.3", None, Area.DB, 1, 4, 3, "BOOL"),
+        ("%MW4", "INT", Area.MARKERS, 0, 4, 0, "INT"),
         ("T5", None, Area.TIMERS, 0, 5, 0, "S5TIME"),
         ("DB1", None, None, 0, 0, 0, "no S7 address"),
         ("DB1,X0.8", None, None, 0, 0, 0, "0 to 7"),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from shopfloor.protocols.s7_address import Area
 from shopfloor.protocols.s7_session import State
-from shopfloor.samples import Batch, Command, Outcome, Quality, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, Unavailable, Value
 from shopfloor.simulators.s7_server import Memory, S7Server
 from shopfloor.sources import s7_reading
 from shopfloor.sources.s7 import S7Config, S7Source
@@ -524,3 +524,9 @@ def test_a_wrong_plant_file_is_told(options: dict[str, Any], says: str) -> None:
 def test_model_rack_and_slot_choose_the_tsaps(options: dict[str, Any], local: int, remote: int) -> None:
     plc = S7Config.model_validate({"name": "plc", "host": "10.0.0.1", **options}).plc()
     assert (plc.local_tsap, plc.remote_tsap) == (local, remote)
+
+
+async def test_browsing_says_where_addresses_are_found() -> None:
+    async with simulated() as server, config(port_of(server)).build() as source:
+        with pytest.raises(Misconfigured, match="take the addresses from the engineering tool"):
+            [found async for found in source.browse()]

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import orjson
 from pycomm3 import CommError, LogixDriver, PycommError
 
+from shopfloor.protocols.logix_reasons import explained
 from shopfloor.samples import Unavailable, Value
 
 _T = TypeVar("_T")
@@ -122,7 +123,7 @@ class Session:
 
         def write() -> str:
             check()
-            return str(self._driver.write((name, value)).error or "")
+            return explained(str(self._driver.write((name, value)).error or ""))
 
         return await self._run(write)
 
@@ -182,7 +183,7 @@ class Session:
         for _ in range(_TRIES):
             found = self._driver.read(*names)
             rows = found if len(names) > 1 else [found]
-            answers = [Answer(_plain(row.value), str(row.error or ""), str(row.type or "")) for row in rows]
+            answers = [Answer(_plain(row.value), explained(str(row.error or "")), str(row.type or "")) for row in rows]
             if self._seen() == self._signature:
                 return answers
             _log.info("%s: its program was changed; the tag list is uploaded anew", self)
@@ -210,10 +211,7 @@ class Session:
         if isinstance(root, socket.gaierror):
             return Unavailable(f"the name {self._host!r} is not known; correct `host`")
         if isinstance(root, TimeoutError):
-            return Lost(
-                f"no answer from {self} within {self._timeout:g} s; is the address right, the controller on, a "
-                "firewall between?"
-            )
+            return Lost(self._unanswered())
         if isinstance(root, OSError | CommError):
             return Lost(f"{self} closed the connection: {root}")
         if "did not connect" in text or "forward_open" in text:
@@ -222,6 +220,12 @@ class Session:
                 f"at `path: {self._path}`"
             )
         return Unavailable(f"{self} does not answer as a Logix controller; is `path: {self._path}` its slot? ({text})")
+
+    def _unanswered(self) -> str:
+        look = "; is the address right, the controller on, a firewall between?"
+        if self._wire.sock is not None:
+            look = f", although the connection is there: is it a controller, and is `path: {self._path}` right?"
+        return f"no answer from {self} within {self._timeout:g} s{look}"
 
     def __str__(self) -> str:
         return f"{self._host}:{self._port}"

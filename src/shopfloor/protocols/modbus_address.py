@@ -36,6 +36,7 @@ _NUMBERED: Final = re.compile(rf"(?P<kind>[0134])(?P<number>\d{{4,5}}){_BIT}", r
 _NAMED: Final = re.compile(
     rf"(?P<kind>coil|discrete|input|holding)[ :]\s*(?P<number>0[xX][0-9a-fA-F]{{1,4}}|\d{{1,5}}){_BIT}", re.ASCII
 )
+_BARE: Final = re.compile(r"[1-9]\d{0,3}")
 _EXAMPLE: Final = 'write it like "40001" (holding register, counted from 1) or "holding 0" (the same, from 0)'
 
 
@@ -67,7 +68,8 @@ def parse(text: str) -> Place:
     numbered = _NUMBERED.fullmatch(text)
     found = numbered or _NAMED.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no Modbus address; {_EXAMPLE}")
+        quotes = f'; a coil needs quotes, since YAML drops its zeros: "{text:0>5}"' if _BARE.fullmatch(text) else ""
+        raise ValueError(f"{text!r} is no Modbus address; {_EXAMPLE}{quotes}")
     number = int(found["number"], 0 if found["number"][:2].lower() == "0x" else 10)
     kind = _KINDS[found["kind"]] if numbered else found["kind"]
     start = number - 1 if numbered else number

@@ -39,7 +39,7 @@ _MEANINGS: Final = {
     ILLEGAL_FUNCTION: "the device does not know this function; is the kind of the address right?",
     ILLEGAL_ADDRESS: "the device has nothing at this address; correct `address`, or `type` if it is too long",
     ILLEGAL_VALUE: "the device does not accept this value or length; correct `type`, or lower `registers`",
-    DEVICE_FAILURE: "the device failed; look at it",
+    DEVICE_FAILURE: "the device failed; look at it, and whether `device` is right",
     ACKNOWLEDGED: "the device takes its time",
     BUSY: "the device is busy; read it less often",
     NO_PATH: "the gateway has no way to this device; correct `device`",
@@ -121,7 +121,7 @@ class Line:
                 self._drop()
                 raise Lost(
                     f"{self} closed the connection instead of answering; many devices have few connections to give: "
-                    "close one that is not needed"
+                    "close one that is not needed; or it speaks no Modbus, check `host` and `port`"
                 ) from error
             except ModbusException as error:
                 self._drop()

@@ -68,7 +68,7 @@ def parse(text: str, of_type: str | None = None) -> Address:
 
     Raises Unfit with an example.
     """
-    plain = "".join(text.split()).upper()
+    plain = "".join(text.split()).upper().removeprefix("%")  # as TIA Portal shows absolute addresses
     numbered = _NUMBERED.fullmatch(plain)
     if numbered:
         return _numbered(numbered, text, of_type)

@@ -131,11 +131,21 @@ class LogixSource(Source):
         if new:
             named = "; ".join(f"{tag.tag} ({tag.address}): {why}" for tag, why in new[:_NAMED])
             more = f"; and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
-            _log.warning("%s: %d tags cannot be read, the others are: %s%s", self._config.name, len(new), named, more)
+            few = "1 tag" if len(new) == 1 else f"{len(new)} tags"
+            others = ", the others are" if any(not answer.error for answer in answers) else ""
+            _log.warning("%s: %s cannot be read%s: %s%s", self._config.name, few, others, named, more)
         if back:
             _log.info("%s: %d tags can be read again: %s", self._config.name, len(back), ", ".join(back[:_NAMED]))
         self._bad |= {tag.tag for tag, _ in new}
         self._bad -= set(back)
+
+    async def examine(self) -> AsyncIterator[str]:
+        """Each tag that cannot be read. Raises Unavailable."""
+        tags = self._config.tags
+        answers = await self._connected().read([tag.address for tag in tags]) if tags else []
+        for tag, answer in zip(tags, answers, strict=True):
+            if answer.error:
+                yield f"{tag.tag} ({tag.address}): {answer.error}"
 
     async def execute(self, command: Command) -> Outcome:
         """Write in the tag's own type, unless the command has expired, and read back."""

@@ -15,7 +15,7 @@ from shopfloor.protocols import modbus_address
 from shopfloor.protocols.modbus_address import BITS, Layout, Order, Place, TypeName
 from shopfloor.protocols.modbus_line import Framing, Line, Refused, Silent, shared
 from shopfloor.protocols.modbus_plan import MOST_REGISTERS, Extent
-from shopfloor.samples import Batch, Command, Misconfigured, Outcome, TagInfo, Unavailable
+from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, TagInfo, Unavailable
 from shopfloor.seams import Source
 from shopfloor.sources.modbus_reading import Devices, Limits, Reader
 from shopfloor.sources.modbus_write import Writer
@@ -23,6 +23,8 @@ from shopfloor.sources.scanning import Reading, ScannedConfig, ScannedTag, Scann
 
 _SECOND: Final = 10**9
 _MOST_DEVICES: Final = 255
+_LEAST, _MOST = 1e-30, 1e30
+"""Beyond these no machine measures: the bytes of the number lie otherwise."""
 
 AddressText = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) and not isinstance(v, bool) else v)]
 """``40001`` stands in a plant file without quotes, so YAML takes it for a number; ``40001.10`` needs them."""
@@ -206,6 +208,18 @@ class ModbusSource(Source):
 
         async for batch in Scanner(config, read).batches():
             yield batch
+
+    async def examine(self) -> AsyncIterator[str]:
+        """Each tag that cannot be read, or that reads what nobody measures. Raises Unavailable."""
+        line, config = self._connected(), self._config
+        limits = Limits(config.gap, config.registers, self._retry, self._timeout)
+        reader = Reader(config.name, self._extents, self._layouts, self._describe, self._devices, limits)
+        found = await reader.read(line)
+        for number, reading in sorted(found.items()):
+            if reading.quality != Quality.GOOD:
+                yield f"{self._describe[number]}: {Refused(reading.status)}"
+            elif isinstance(reading.value, float) and reading.value and not _LEAST < abs(reading.value) < _MOST:
+                yield f"{self._describe[number]}: it reads {reading.value:g}; correct `order`, the address or `type`"
 
     async def execute(self, command: Command) -> Outcome:
         """Write in the tag's own type and scale, unless the command has expired, and read back."""

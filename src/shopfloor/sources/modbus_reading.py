@@ -183,7 +183,9 @@ class Reader:
             f"{self._describe[extent.tag]}: {Refused(self._refused[extent].status)}" for extent in listed[:_NAMED]
         )
         more = f"; and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+        few = "1 tag" if len(listed) == 1 else f"{len(listed)} tags"
+        others = ", the others are" if len(self._refused) < len(self._extents) else ""
         _log.warning(
-            "%s: %d tags cannot be read, the others are; tried again every %g s: %s%s",
-            self._name, len(listed), self._limits.retry, named, more,
+            "%s: %s cannot be read%s; tried again every %g s: %s%s",
+            self._name, few, others, self._limits.retry, named, more,
         )  # fmt: skip

@@ -4,7 +4,7 @@ docs/connectors/s7.md says what must be set in the PLC, and what is guaranteed.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
@@ -13,9 +13,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shopfloor.plant import Duration
 from shopfloor.protocols.s7_address import Address, parse
-from shopfloor.protocols.s7_session import PORT, Plc, Session
+from shopfloor.protocols.s7_session import PORT, Plc, Session, State
 from shopfloor.protocols.s7_sharing import shared
-from shopfloor.samples import Batch, Command, Outcome, Unavailable
+from shopfloor.samples import Batch, Command, Misconfigured, Outcome, TagInfo, Unavailable
 from shopfloor.seams import Source
 from shopfloor.sources.s7_reading import Reader
 from shopfloor.sources.s7_write import write
@@ -172,6 +172,26 @@ class S7Source(Source):
                     if task is not None:
                         task.cancel()
                         await asyncio.wait([task])
+
+    async def examine(self) -> AsyncIterator[str]:
+        """Each tag that cannot be read; whether the PLC is in STOP. Raises Unavailable."""
+        reader = self._reader
+        if reader is None:
+            raise Unavailable("not connected")
+        if reader.state is State.STOP:
+            yield "the PLC is in STOP: values are uncertain and nothing is written until it is in RUN"
+        await reader.read(range(len(self._tags)))
+        for place, trouble in sorted(reader.troubles.items()):
+            tag = self._config.tags[place]
+            yield f"{tag.tag} ({tag.address}): {trouble}"
+
+    async def browse(self) -> AsyncIterator[TagInfo]:
+        """Nothing: raises Misconfigured."""
+        raise Misconfigured(
+            "S7 has no names on the wire: take the addresses from the engineering tool (TIA Portal, STEP 7, "
+            "LOGO!Soft Comfort); or acquire by names from the PLC's OPC UA server, `type: opcua`"
+        )
+        yield  # makes this an asynchronous generator
 
     async def execute(self, command: Command) -> Outcome:
         """Write one value and read it back."""

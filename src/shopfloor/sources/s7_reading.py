@@ -44,6 +44,8 @@ class Reader:
         """Tags that can be read, but not together with their neighbours."""
         self._torn: set[int] = set()
         """Tags whose bytes are no value of their type."""
+        self.troubles: dict[int, str] = {}
+        """Why a tag is bad, and what to change."""
         self.state: State | None = None
         self._stamps: dict[int, bytes | None] = {}
 
@@ -116,10 +118,13 @@ class Reader:
                 # Nothing can be read at all: the refusal itself says why.
                 await self._session.read(self._planned([0])[0].blocks[:1])
         for place in found:
+            if place not in self._torn:
+                self.troubles.pop(place, None)
             self._bad.pop(place, None)
             if self._told.pop(place, None) is not None:
                 _log.info("%s: %s can be read again", self._source, self._tags[place][0])
         for place, code in failed.items():
+            self.troubles[place] = why(code, self._tags[place][1])
             if self._told.get(place) != code:
                 self._told[place] = code
                 tag, address = self._tags[place]
@@ -137,9 +142,12 @@ class Reader:
             except Unfit as error:
                 if place not in self._torn:
                     self._torn.add(place)
-                    _log.warning("%s: %s: %s", self._source, self._tags[place][0], error)
+                    self.troubles[place] = f"{error}; correct the address or its type"
+                    _log.warning("%s: %s: %s", self._source, self._tags[place][0], self.troubles[place])
                 return Reading(None, Quality.CONFIGURATION_ERROR)
-            self._torn.discard(place)
+            if place in self._torn:
+                self._torn.discard(place)
+                self.troubles.pop(place, None)
         return Reading(value, self._quality)
 
     async def watch(self) -> None:
