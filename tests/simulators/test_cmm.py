@@ -14,7 +14,17 @@ import pytest
 from shopfloor import plant
 from shopfloor.pipeline import Pipeline
 from shopfloor.samples import Misconfigured
-from shopfloor.simulators.cmm import CTE, FEATURES, PROBE_NOISE, REFERENCE, Measurement, measurements, serve, table
+from shopfloor.simulators.cmm import (
+    CTE,
+    FEATURES,
+    PROBE_NOISE,
+    REFERENCE,
+    SENSOR_NOISE,
+    Measurement,
+    measurements,
+    serve,
+    table,
+)
 from shopfloor.simulators.pace import Pace
 from shopfloor.testing.contracts import until
 
@@ -25,6 +35,12 @@ ROOT = Path(__file__).parents[2]
 
 def some(number: int, seed: int = 1, every: float = 60.0) -> list[Measurement]:
     return list(islice(measurements(seed, BEGIN, every), number))
+
+
+def plant_of_the_docs() -> str:
+    page = (ROOT / "docs" / "simulators.md").read_text("utf-8")
+    found: str = next(block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "type: files" in block)
+    return found
 
 
 def test_the_same_seed_measures_the_same() -> None:
@@ -84,8 +100,7 @@ async def test_every_part_comes_into_the_historian_by_the_plant_file_of_the_docs
     slow: bool, comma: bool, tmp_path: Path  # noqa: FBT001  # parameters
 ) -> None:  # fmt: skip
     """Also of files that are written in pieces, in the middle of rows."""
-    page = (ROOT / "docs" / "simulators.md").read_text("utf-8")
-    text = next(block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "type: files" in block)
+    text = plant_of_the_docs()
     options = "    settle: 500 ms\n    poll: 50 ms\n" + ('    decimal: ","\n' if comma else "")
     described = plant.parse(text.replace("    folder:", options + "    folder:"), "docs.yaml", tmp_path, {})
     (tmp_path / "measurements").mkdir()
@@ -108,6 +123,46 @@ async def test_every_part_comes_into_the_historian_by_the_plant_file_of_the_docs
         assert await stored("serial") == [(part.time, part.serial) for part in parts]
         assert await stored("length") == [(part.time, part.measured[0]) for part in parts]
         assert await stored("temperature") == [(part.time, part.temperature) for part in parts]
+
+
+async def test_compensated_lengths_stay_while_the_measured_ones_drift_with_the_day(tmp_path: Path) -> None:
+    """Files, source, journal, processor, historian: four days of parts; what is right is what the simulator made.
+
+    What is measured is off by up to 25 µm and grows with the temperature as aluminium does. What is left after
+    compensation is the noise of the probe and of the temperature sensor, and no longer depends on the temperature.
+    """
+    text = plant_of_the_docs().replace("    folder:", "    settle: 0 s\n    poll: 50 ms\n    folder:")
+    parts = some(400, every=900)
+    (tmp_path / "measurements").mkdir()
+    async with Pipeline(plant.parse(text, "docs.yaml", tmp_path, {})) as pipeline:
+        await serve(tmp_path / "measurements", Pace(BEGIN, 1e9), iter(parts), per_file=40)
+
+        async def stored(name: str) -> list[float]:
+            if pipeline.historian is None:
+                return []
+            series = await pipeline.historian.history(f"cmm-1/{name}", 0, 2**62)
+            assert list(series.times) == [part.time for part in parts][: len(series.times)]
+            return [float(value) for value in series.values]  # type: ignore[arg-type]  # numbers and truth values
+
+        async def all_there() -> bool:
+            return [len(await stored(name)) for name in ("bore/compensated", "bore/ok")] == [400, 400]
+
+        await until(all_there, "all parts are compensated", 60)
+        measured, compensated = await stored("length"), await stored("length/compensated")
+        uncertainties, ok = await stored("length/uncertainty"), await stored("length/ok")
+    length = FEATURES[0].nominal
+    warmth = [part.true_temperature - REFERENCE for part in parts]
+    off = [value - part.true[0] for value, part in zip(measured, parts, strict=True)]
+    left = [value - part.true[0] for value, part in zip(compensated, parts, strict=True)]
+    noise = math.hypot(PROBE_NOISE, CTE * length * SENSOR_NOISE)
+    error = noise / (statistics.pstdev(warmth) * math.sqrt(len(parts)))
+    assert max(off) > 0.02
+    assert abs(statistics.linear_regression(warmth, off).slope - CTE * length) < 5 * error
+    assert abs(statistics.linear_regression(warmth, left).slope) < 5 * error
+    assert statistics.pstdev(left) == pytest.approx(noise, rel=5 / math.sqrt(2 * len(parts)))
+    assert statistics.mean(compensated) == pytest.approx(length, abs=5 * FEATURES[0].spread / math.sqrt(len(parts)))
+    assert uncertainties == pytest.approx([CTE * length * SENSOR_NOISE] * len(parts), rel=0.01)
+    assert [bool(found) for found in ok] == [abs(value - length) <= 0.03 for value in compensated]
 
 
 async def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
