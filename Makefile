@@ -96,6 +96,7 @@ web-check: $(WEB_MODULES)
 	@tools/venv.sh peer $* && touch $@
 
 tests/peers/tahu/target/.built: $(shell find tests/peers/tahu/src -type f 2>/dev/null)
+tests/peers/mongo/target/.built: $(shell find tests/peers/mongo/src -type f 2>/dev/null)
 %/target/.built: %/pom.xml
 	@cd $* && mvn -q -B compile 2>&1 | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
 

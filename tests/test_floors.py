@@ -12,7 +12,7 @@ PACKAGE = Path(shopfloor.__file__).parent
 FLOORS = (
     {"samples", "seams"},
     {"plant", "journal", "protocols"},
-    {"historian", "commands", "kpi"},
+    {"historian", "commands", "importing", "kpi"},
     {"sources", "processors", "sinks", "simulators", "cluster"},
     {"pipeline"},
     {"console", "bench"},

@@ -133,6 +133,29 @@ def browse(plant: Path, source: str, pattern: str, output: Path | None) -> None:
     _run(browsing.browse(plants.load(plant), source, pattern, output))
 
 
+@shopfloor.command("import")
+@click.argument("origin", metavar="FROM", envvar="SHOPFLOOR_IMPORT")
+@click.option("--plc", help="Where the PLC is, host or host:port, when FROM does not say it.")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Write to this file, not to the terminal.")
+@click.option("--force", is_flag=True, help="Write over the file that is there.")
+def import_(origin: str, plc: str | None, target: Path | None, *, force: bool) -> None:
+    """Make a plant file of what the signal recorder has in MongoDB: its sensors, pins and machines.
+
+    FROM is mongodb://host/database, a folder of exports (mongoexport, mongodump), or the recorder's config.json.
+    An address with a password is better put into the environment variable SHOPFLOOR_IMPORT. What could not be
+    mapped is said, also in the file; the exit code is then 2.
+    """
+    from shopfloor import importing, plant as plants, reports  # noqa: PLC0415
+
+    if target is not None and target.exists() and not force:
+        raise click.UsageError(f"{target} is there already; give another name, or --force to write over it")
+    found = importing.imported(importing.read(origin), plc)
+    text = importing.text(found)
+    plants.parse(text, "the imported plant file", (target or Path("plant.yaml")).resolve().parent)
+    reports.imported(found, text, target)
+    raise click.exceptions.Exit(2 if any(finding.lost for finding in found.findings) else 0)
+
+
 @shopfloor.command()
 @click.option("--for", "duration", help="End by itself after this time, e.g. 30s.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Address of the console.")

@@ -11,6 +11,7 @@ import msgspec
 import psutil
 
 from shopfloor.bench import Result
+from shopfloor.importing import Imported
 from shopfloor.journal import Balance, LedgerRow, SqliteJournal, balances
 from shopfloor.pipeline import ComponentStatus
 from shopfloor.pipeline.probe import probe as probed
@@ -63,6 +64,28 @@ def plant(loaded: Plant) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def imported(found: Imported, text: str, target: Path | None) -> None:
+    """Write the plant file, to the terminal without a target; what a person should know goes to standard error."""
+    if target is None:
+        click.echo(text, nl=False)
+    else:
+        # First beside it: a full disk must not leave half a plant file, nor cost the one that is there.
+        part = target.with_name(f"{target.name}.part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise Misconfigured(f"{target} cannot be written: {error.strerror}") from error
+    for finding in found.findings:
+        click.echo(f"{'not imported' if finding.lost else 'note'}: {finding}", err=True)
+    tags = sum(map(len, found.sources.values()))
+    lost = sum(finding.lost for finding in found.findings)
+    where = f", written to {target}" if target else ""
+    rest = f"; {_count(lost, 'thing')} could not be mapped, see above" if lost else ""
+    click.echo(f"{_count(tags, 'tag')} of {_count(len(found.machines), 'machine')}{where}{rest}", err=True)
 
 
 async def probe(loaded: Plant) -> int:

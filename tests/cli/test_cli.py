@@ -64,6 +64,7 @@ def test_help_lists_every_verb(tmp_path: Path) -> None:
         "browse",
         "check",
         "demo",
+        "import",
         "ledger",
         "probe",
         "run",

@@ -1,0 +1,7 @@
+"""Plant files made of what other systems know: so far the signal recorder that kept its sensors in MongoDB."""
+
+from shopfloor.importing.documents import Documents, read
+from shopfloor.importing.recorder import Finding, Imported, imported
+from shopfloor.importing.writing import text
+
+__all__ = ["Documents", "Finding", "Imported", "imported", "read", "text"]

@@ -1,0 +1,87 @@
+"""The text of an imported plant file, with what a person should know as comments at its head."""
+
+import json
+from collections.abc import Iterator
+
+from shopfloor.importing.recorder import PORT, Imported, Machine, Plc, Tag
+
+
+def text(found: Imported) -> str:
+    """The plant file: JSON strings are YAML strings."""
+    lines = [
+        f"# Imported from {_line(found.origin)}",
+        *_comments(found),
+        f"plant: {{site: {_text(found.site)}, timezone: UTC}}  # the time zone of the site, e.g. Europe/Berlin",
+        *(["machines:"] if found.machines else []),
+        *map(_machine, found.machines),
+        "sources:",
+        *(line for number, (plc, tags) in enumerate(found.sources.items(), 1)
+          for line in _source(_name(number, len(found.sources)), plc, tags, found.every)),
+        "historian: {type: duckdb}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _comments(found: Imported) -> Iterator[str]:
+    for title, lost in (("Could not be imported; mend it there or write it here", True), ("Please look at", False)):
+        some = [finding for finding in found.findings if finding.lost == lost]
+        if some:
+            yield f"# {title}:"
+            yield from (f"# - {_line(str(finding))}" for finding in some)
+
+
+def _line(text: str) -> str:
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _machine(machine: Machine) -> str:
+    title = f", title: {_text(machine.title)}" if machine.title != machine.id else ""
+    show = f", show: [{', '.join(map(_text, machine.tags))}]" if machine.tags else ""
+    return f"  - {{id: {_text(machine.id)}{title}{show}}}"
+
+
+def _name(number: int, count: int) -> str:
+    return "plc" if count == 1 else f"plc-{number}"
+
+
+def _source(name: str, plc: Plc, tags: list[Tag], every: float) -> Iterator[str]:
+    yield f"  - name: {name}"
+    yield "    type: s7"
+    yield f"    host: {_text(plc.host)}"
+    if plc.port != PORT:
+        yield f"    port: {plc.port}"
+    if plc.rack is not None:
+        yield f"    rack: {plc.rack}"
+    if plc.slot is not None:
+        yield f"    slot: {plc.slot}"
+    yield f"    rate: {_seconds(every)}"
+    yield "    tags:"
+    yield from map(_tag, tags)
+
+
+def _tag(tag: Tag) -> str:
+    fields = {"tag": tag.tag, "address": tag.pin.address, "type": tag.pin.type}
+    fields |= {"unit": tag.unit, "description": tag.description}
+    inside = [f"{key}: {_text(value)}" for key, value in fields.items() if value]
+    if tag.scale is not None:
+        inside.append(f"scale: {{raw: {_pair(tag.scale[0])}, scaled: {_pair(tag.scale[1])}}}")
+    if tag.every is not None:
+        inside.append(f"rate: {_seconds(tag.every)}")
+    return f"      - {{{', '.join(inside)}}}"
+
+
+def _pair(numbers: tuple[float, float]) -> str:
+    return f"[{', '.join(_number(number) for number in numbers)}]"
+
+
+def _number(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(number)
+
+
+def _seconds(seconds: float) -> str:
+    milliseconds = seconds * 1000
+    return f"{_number(seconds)} s" if seconds == int(seconds) else f"{max(1, round(milliseconds))} ms"
