@@ -297,7 +297,7 @@ async def test_a_release_does_not_wait_for_a_disk_that_fails(shop: Shop, caplog:
     assert shop.commands._audit._db is not None
     shop.commands._audit._db.execute("PRAGMA query_only = 1")
     shop.commands.release("p1", "pointerup")
-    await asyncio.wait_for(shop.commands.released("p1"), 5)
+    await asyncio.wait_for(shop.commands.released("p1"), 30)
     await shop.clock.advance(0)
     assert writes(shop) == [True, False]
     assert "could not be recorded" in caplog.text
@@ -307,7 +307,7 @@ async def test_stopping_releases_every_button(shop: Shop) -> None:
     await press(shop)
     await press(shop, "p2", tag=STOP)
     stopping = asyncio.ensure_future(shop.commands.__aexit__())
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 30)
     assert writes(shop) == [True, False]
     assert writes(shop, STOP) == [True, False]
     await shop.enter()

@@ -22,7 +22,7 @@ FLAGS: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 )  # fmt: skip
-PATIENCE: Final = 15_000
+PATIENCE: Final = 30_000
 """ms that a page may take to show what it must."""
 PAGES: Final = {
     "overview": "#/",
@@ -59,7 +59,7 @@ class Stage(ServerProcess):
         return int(records[0]["number"]) if records else 0
 
 
-def until(question: Callable[[], T], seconds: float = 10) -> T:
+def until(question: Callable[[], T], seconds: float = 30) -> T:
     """Ask until the answer is true; the last answer when time is up."""
     deadline = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < deadline:

@@ -110,7 +110,8 @@ def test_tags_are_added_and_removed_and_unknown_ones_are_told(desktop: Watched, 
     field.fill("sensor")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Many tags match: choose one")).to_be_visible()
-    page.get_by_role("link", name="Remove press-1/PV").click()
+    # By the keyboard: rows move when their figures come, and a press that a row moves away under is no click.
+    page.get_by_role("link", name="Remove press-1/PV").press("Enter")
     expect(page.get_by_role("rowheader")).to_have_text("oven-2/Temperature")
     page.go_back()
     expect(page.get_by_role("rowheader")).to_have_count(2)

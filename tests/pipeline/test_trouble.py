@@ -222,7 +222,7 @@ async def test_owed_releases_do_not_wait_for_a_full_journal(bench: Bench, monkey
         pipeline._journal._writer.full = True
         monkeypatch.setattr(pipeline._journal._writer, "_enforce_keep", lambda: None)
         await pipeline.restart("plc")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await recovered.wait()
         pipeline._journal._writer.full = False
 

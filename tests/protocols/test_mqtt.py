@@ -118,7 +118,7 @@ async def test_a_write_is_not_held_before_the_last_acknowledgement() -> None:
         await until(lambda: broker.waiting == [10], "nine of ten are acknowledged")
         assert not writing.done()
         await broker.acknowledge(10)
-        await asyncio.wait_for(writing, 5)
+        await asyncio.wait_for(writing, 30)
 
 
 async def test_a_broker_that_stops_acknowledging_is_unavailable() -> None:

@@ -79,7 +79,7 @@ async def taking(config: ModbusConfig) -> AsyncIterator[Taken]:
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def write(source: ModbusSource, tag: str, value: Value, within: float = 5.0) -> Outcome:
+async def write(source: ModbusSource, tag: str, value: Value, within: float = 60.0) -> Outcome:
     return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * 1e9)))
 
 

@@ -18,7 +18,7 @@ from shopfloor.testing.faults import FaultProxy
 from tests.sources.opcua_peer import Peer
 
 SECOND = 10**9
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ async def taking(config: OpcUaConfig) -> AsyncIterator[Taken]:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def write(source: OpcUaSource, tag: str, value: Value, within: float = 5.0) -> Outcome:
+async def write(source: OpcUaSource, tag: str, value: Value, within: float = 60.0) -> Outcome:
     return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * SECOND)))
 
 

@@ -21,7 +21,7 @@ from shopfloor.testing.programs import free_port
 from tests.sources.opcua_peer import Peer
 
 POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @pytest.fixture(scope="module")

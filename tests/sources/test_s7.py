@@ -89,7 +89,7 @@ class Kept:
         await until(seen, f"{tag} is {value!r} with quality {quality}", 10)
 
 
-async def execute(source: S7Source, tag: str, value: Value, within: float = 10.0) -> Outcome:
+async def execute(source: S7Source, tag: str, value: Value, within: float = 60.0) -> Outcome:
     return await source.execute(Command("c1", tag, value, "test", time.time_ns() + int(within * SECOND)))
 
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within: float = 10.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within: float = 30.0) -> None:
     """Wait until the condition holds; fail the test with ``what`` after ``within`` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
