@@ -303,7 +303,7 @@ async def test_neighbours_of_a_hole_are_read_apart_from_then_on(caplog: pytest.L
             assert reader is not None
             for _ in range(3):
                 server.reads = 0
-                assert [reading.value for reading in await reader.read([0, 1])] == [0, 0]
+                assert [list(column.values) for column in await reader.read((0, 1))] in ([[0, 0]], [[0], [0]])
                 assert server.reads == 2
     assert not [r for r in caplog.records if "cannot be read" in r.message]
 

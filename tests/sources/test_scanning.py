@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from shopfloor.samples import Batch, Quality, Sample, Unavailable, Value
 from shopfloor.seams import Source
-from shopfloor.sources.changes import changed
-from shopfloor.sources.scanning import Reading, Scale, ScannedConfig, ScannedTag, Scanner
+from shopfloor.sources import scanning
+from shopfloor.sources.changes import Column, Reading, changed, grouped
+from shopfloor.sources.scanning import Scale, ScannedConfig, ScannedTag, Scanner
 from shopfloor.testing.clocks import ManualClock
 from shopfloor.testing.contracts import Leftovers, until
 
@@ -47,14 +48,13 @@ class Plc:
         """On a busy machine there may be some in any test."""
         self.batches: list[Batch] = []
 
-    async def read(self, places: Sequence[int]) -> Sequence[Reading]:
-        key = tuple(places)
-        self.reads[key] += 1
-        if key in self.hold:
-            await self.hold[key].wait()
+    async def read(self, places: tuple[int, ...]) -> Sequence[Column]:
+        self.reads[places] += 1
+        if places in self.hold:
+            await self.hold[places].wait()
         if self.error is not None:
             raise self.error
-        return [self.values[place] for place in places]
+        return grouped(places, [self.values[place] for place in places])
 
     @asynccontextmanager
     async def scanned(self) -> AsyncIterator["Plc"]:
@@ -132,21 +132,66 @@ async def test_each_rate_is_a_group_and_a_slow_one_holds_nobody_up() -> None:
         await until(lambda: plc.said("slow") == [0], "the slow one is read")
 
 
-async def test_reads_that_take_too_long_are_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def _held_up(plc: Plc, times: int) -> None:
+    """Reads that take ten times their rate."""
+    for _ in range(times):
+        plc.hold[0,] = asyncio.Event()
+        await plc.more_reads(1)
+        await asyncio.sleep(0.05)
+        plc.hold.pop((0,)).set()
+        await plc.more_reads(2)
+
+
+async def test_reads_that_take_too_long_are_counted_and_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "_TOLD_EVERY", 0.0)
     plc = Plc(tag("a"))
     async with plc.scanned():
-        for _ in range(3):
-            plc.hold[0,] = asyncio.Event()
-            await plc.more_reads(1)
-            await asyncio.sleep(0.05)  # ten times the rate
-            plc.hold.pop((0,)).set()
-            await plc.more_reads(2)
+        await _held_up(plc, 3)
+        await until(lambda: len(plc.overruns) >= 3 and int(plc.overruns[-1] or 0) >= 12, "what was left out")
         counts = plc.overruns
-    assert len(counts) >= 3
     assert counts == sorted(counts)  # type: ignore[type-var]  # integers
-    assert isinstance(counts[-1], int)
-    assert counts[-1] >= 12
     assert len([record for record in caplog.records if "overruns" in record.getMessage()]) == 1
+
+
+async def test_overruns_are_told_at_intervals_in_a_batch_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every read takes too long, telling each would cost as much as the read, and spoil the batch's columns."""
+    monkeypatch.setattr(scanning, "_TOLD_EVERY", 3600.0)
+    plc = Plc(tag("a"))
+    async with plc.scanned():
+        await _held_up(plc, 3)
+    assert len(plc.overruns) == 1
+    assert all(set(batch.tags) in ({"a"}, {OVERRUNS}) for batch in plc.batches)
+
+
+async def test_while_a_batch_becomes_durable_one_read_goes_on_and_no_more() -> None:
+    plc = Plc(tag("a"), tag("slow", rate="1 h"))
+    async with aclosing(Scanner(plc.config, plc.read, plc.clock).batches()) as batches:
+        await anext(batches)
+        await anext(batches)
+        plc.values[0] = Reading(1)
+        await until(lambda: plc.reads[0,] >= 2, "it reads on while nobody takes what it has")
+        plc.values[0] = Reading(2)
+        reads = plc.reads[0,]
+        await asyncio.sleep(0.05)  # ten times the rate: it would have read again
+        assert plc.reads[0,] <= reads + 1
+        assert [list(batch.values) for batch in (await anext(batches), await anext(batches))] in (
+            [[1], [2]],
+            [[2], [11]],
+        )
+
+
+async def test_what_watches_the_connection_ends_it() -> None:
+    async def watch() -> None:
+        raise Unavailable("nobody answers")
+
+    plc = Plc(tag("a", rate="1 h"))
+    left = Leftovers()
+    with pytest.raises(Unavailable, match="nobody answers"):
+        async for _ in Scanner(plc.config, plc.read, watch=watch).batches():
+            pass
+    await left.none()
 
 
 async def test_an_error_ends_it_and_nothing_stays_behind() -> None:

@@ -24,10 +24,11 @@ WRITABLE: Final = frozenset({"coil", "holding"})
 BITS: Final = frozenset({"coil", "discrete"})
 _KINDS: Final[dict[str, Kind]] = {"0": "coil", "1": "discrete", "3": "input", "4": "holding"}
 _DIGITS: Final = {kind: digit for digit, kind in _KINDS.items()}
-_FORMATS: Final = {
+FORMATS: Final = {
     "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f",
     "float64": "d",
 }  # fmt: skip
+"""struct's character of each number."""
 SPACE: Final = 65_536
 """Addresses that each kind has."""
 _WIDTH: Final = 16
@@ -105,7 +106,7 @@ class Layout(NamedTuple):
         """How many registers (of a coil or discrete input: bits) it takes."""
         if self.type == "string":
             return (self.length + 1) // 2
-        return 1 if self.type == "bool" or self.bits else struct.calcsize(_FORMATS[self.type]) // 2
+        return 1 if self.type == "bool" or self.bits else struct.calcsize(FORMATS[self.type]) // 2
 
     @property
     def mask(self) -> int:
@@ -124,7 +125,7 @@ class Layout(NamedTuple):
             return bool(words[0])
         if self.type == "string":
             return _text(self._packed(words)[: self.length])
-        (value,) = struct.unpack(f">{_FORMATS[self.type]}", self._packed(words))
+        (value,) = struct.unpack(f">{FORMATS[self.type]}", self._packed(words))
         return value  # type: ignore[no-any-return]  # struct gives int or float by the format
 
     def encode(self, value: Value) -> list[int]:
@@ -171,7 +172,7 @@ def _text(raw: bytes) -> str:
 
 
 def _packed_number(value: Value, kind: str) -> bytes:
-    code = _FORMATS[kind]
+    code = FORMATS[kind]
     if code in "fd":
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Unfit(f"the tag takes numbers, not {value!r:.100}")

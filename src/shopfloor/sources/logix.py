@@ -6,6 +6,7 @@ docs/connectors/logix.md says what is guaranteed and what is not.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -16,8 +17,9 @@ from shopfloor.plant.components import Form
 from shopfloor.protocols.logix_session import Answer, Session
 from shopfloor.samples import Batch, Command, Outcome, Quality, TagInfo, Unavailable
 from shopfloor.seams import Source
+from shopfloor.sources.changes import Column, Reading, grouped
 from shopfloor.sources.logix_write import write
-from shopfloor.sources.scanning import Reading, ScannedConfig, ScannedTag, Scanner
+from shopfloor.sources.scanning import ScannedConfig, ScannedTag, Scanner
 
 _SECOND: Final = 10**9
 _NAMED: Final = 5
@@ -116,13 +118,15 @@ class LogixSource(Source):
         """What changed, scan by scan."""
         session, config = self._connected(), self._config
 
-        async def read(places: Sequence[int]) -> Sequence[Reading]:
+        async def read(places: tuple[int, ...]) -> Sequence[Column]:
             answers = await session.read([config.tags[place].address for place in places])
             self._say([config.tags[place] for place in places], answers)
-            return [Reading(a.value) if not a.error else Reading(None, Quality.CONFIGURATION_ERROR) for a in answers]
+            bad = Reading(None, Quality.CONFIGURATION_ERROR)
+            return grouped(places, [bad if answer.error else Reading(answer.value) for answer in answers])
 
-        async for batch in Scanner(config, read).batches():
-            yield batch
+        async with aclosing(Scanner(config, read).batches()) as batches:
+            async for batch in batches:
+                yield batch
 
     def _say(self, tags: Sequence[LogixTag], answers: Sequence[Answer]) -> None:
         """One line for the tags that cannot be read since this read, one for those that can again."""

@@ -4,7 +4,7 @@ docs/connectors/modbus.md says what is guaranteed and what is not.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
 
@@ -17,9 +17,10 @@ from shopfloor.protocols.modbus_line import Framing, Line, Refused, Silent, shar
 from shopfloor.protocols.modbus_plan import MOST_REGISTERS, Extent
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, TagInfo, Unavailable
 from shopfloor.seams import Source
+from shopfloor.sources.changes import Column, by_place
 from shopfloor.sources.modbus_reading import Devices, Limits, Reader
 from shopfloor.sources.modbus_write import Writer
-from shopfloor.sources.scanning import Reading, ScannedConfig, ScannedTag, Scanner
+from shopfloor.sources.scanning import ScannedConfig, ScannedTag, Scanner
 
 _SECOND: Final = 10**9
 _MOST_DEVICES: Final = 255
@@ -196,25 +197,24 @@ class ModbusSource(Source):
         """What changed, scan by scan."""
         line, config, devices = self._connected(), self._config, self._devices
         limits = Limits(config.gap, config.registers, self._retry, self._timeout)
-        readers: dict[Sequence[int], Reader] = {}
+        readers: dict[tuple[int, ...], Reader] = {}
 
-        async def read(places: Sequence[int]) -> Sequence[Reading]:
-            key = tuple(places)
-            if key not in readers:
+        async def read(places: tuple[int, ...]) -> Sequence[Column]:
+            if places not in readers:
                 wanted = [self._extents[place] for place in places]
-                readers[key] = Reader(config.name, wanted, self._layouts, self._describe, devices, limits)
-            found = await readers[key].read(line)
-            return [found[place] for place in places]
+                readers[places] = Reader(config.name, wanted, self._layouts, self._describe, devices, limits)
+            return await readers[places].read(line)
 
-        async for batch in Scanner(config, read).batches():
-            yield batch
+        async with aclosing(Scanner(config, read).batches()) as batches:
+            async for batch in batches:
+                yield batch
 
     async def examine(self) -> AsyncIterator[str]:
         """Each tag that cannot be read, or that reads what nobody measures. Raises Unavailable."""
         line, config = self._connected(), self._config
         limits = Limits(config.gap, config.registers, self._retry, self._timeout)
         reader = Reader(config.name, self._extents, self._layouts, self._describe, self._devices, limits)
-        found = await reader.read(line)
+        found = by_place(await reader.read(line))
         for number, reading in sorted(found.items()):
             if reading.quality != Quality.GOOD:
                 yield f"{self._describe[number]}: {Refused(reading.status)}"

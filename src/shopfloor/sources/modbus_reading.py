@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shopfloor.protocols import modbus_line as line_
@@ -10,7 +10,8 @@ from shopfloor.protocols.modbus_address import Layout
 from shopfloor.protocols.modbus_line import Line, Refused, Silent
 from shopfloor.protocols.modbus_plan import Block, Extent, parts, plan
 from shopfloor.samples import Quality, Unavailable
-from shopfloor.sources.scanning import Reading
+from shopfloor.sources.changes import Column, Reading, grouped
+from shopfloor.sources.modbus_decoding import Decoder
 
 _log: Final = logging.getLogger(__name__)
 
@@ -94,75 +95,78 @@ class Reader:
         self._devices = devices
         self._limits = limits
         self._refused: dict[Extent, Reading] = {}
-        self._blocks = self._plan()
+        self._decoders = self._plan()
         self._again = 0.0
 
-    async def read(self, line: Line) -> dict[int, Reading]:
-        """What every tag reads, by its extent's ``tag``. Raises Unavailable."""
-        found: dict[int, Reading] = {}
+    async def read(self, line: Line) -> list[Column]:
+        """What the tags have, by their extents' ``tag``. Raises Unavailable."""
+        found: list[Column] = []
         before = set(self._refused)
-        blocks: list[Block] = []
-        waiting = [*self._due(), *self._blocks][::-1]
+        decoders: list[Decoder] = []
+        waiting = [*self._due(), *self._decoders][::-1]
         while waiting:
-            block = waiting.pop()
-            smaller = await self._take(line, block, found)
+            decoder = waiting.pop()
+            smaller = await self._take(line, decoder, found)
             if smaller is None:
-                if block.extents[0] not in self._refused:
-                    blocks.append(block)
+                if decoder.block.extents[0] not in self._refused:
+                    decoders.append(decoder)
             else:
                 waiting += smaller[::-1]
-        self._blocks = blocks
+        self._decoders = decoders
         if before - set(self._refused):
-            self._blocks = self._plan()  # something is there again: the rest may be as well, in large requests
+            self._decoders = self._plan()  # something is there again: the rest may be as well, in large requests
         self._say(set(self._refused) - before)
-        found |= {extent.tag: reading for extent, reading in self._refused.items()}
-        return found
+        return found + grouped([extent.tag for extent in self._refused], self._refused.values())
 
-    def _plan(self) -> list[Block]:
+    def _plan(self) -> list[Decoder]:
         wanted = [extent for extent in self._extents if extent not in self._refused]
-        return plan(wanted, self._limits.gap, self._limits.registers)
+        return self._decoded(plan(wanted, self._limits.gap, self._limits.registers))
 
-    def _due(self) -> list[Block]:
+    def _decoded(self, blocks: Iterable[Block]) -> list[Decoder]:
+        return [Decoder(block, self._layouts) for block in blocks]
+
+    def _due(self) -> list[Decoder]:
         """What was refused and is to be tried again, one by one."""
         now = asyncio.get_running_loop().time()
         if not self._refused or now < self._again:
             return []
         self._again = now + self._limits.retry
-        return [block for extent in self._refused for block in plan([extent], 0)]
+        return self._decoded(block for extent in self._refused for block in plan([extent], 0))
 
-    async def _take(self, line: Line, block: Block, found: dict[int, Reading]) -> list[Block] | None:
+    async def _take(self, line: Line, decoder: Decoder, found: list[Column]) -> list[Decoder] | None:
         """Read a block; None when that is settled, else what to read instead."""
+        block = decoder.block
         if self._devices.is_away(block.device):
-            self._bad(block, found, Quality.COMMUNICATION_FAILURE, line_.NO_ANSWER)
+            found.append(decoder.bad(Quality.COMMUNICATION_FAILURE, line_.NO_ANSWER))
             return None
         try:
             words = await line.read(block.kind, block.device, block.start, block.size, self._limits.timeout)
         except Silent as error:
             self._devices.failed(block.device, error)
-            self._bad(block, found, Quality.COMMUNICATION_FAILURE, line_.NO_ANSWER)
+            found.append(decoder.bad(Quality.COMMUNICATION_FAILURE, line_.NO_ANSWER))
             return None
         except Refused as error:
-            return self._refusal(block, error, found)
+            return self._refusal(decoder, error, found)
         self._devices.answered(block.device)
-        for extent in block.extents:
-            first = extent.start - block.start
-            value = self._layouts[extent.tag].decode(words[first : first + extent.size])
-            found[extent.tag] = Reading(value)
-            self._refused.pop(extent, None)
+        found.append(decoder.column(words))
+        if self._refused:
+            for extent in block.extents:
+                self._refused.pop(extent, None)
         return None
 
-    def _refusal(self, block: Block, error: Refused, found: dict[int, Reading]) -> list[Block] | None:
+    def _refusal(self, decoder: Decoder, error: Refused, found: list[Column]) -> list[Decoder] | None:
+        block = decoder.block
         if error.code in _ABSENT:
             self._devices.failed(block.device, error)
-            self._bad(block, found, Quality.COMMUNICATION_FAILURE, error.code)
+            found.append(decoder.bad(Quality.COMMUNICATION_FAILURE, error.code))
             return None
         self._devices.answered(block.device)
         if error.code in _TO_BLAME:
             smaller = parts(block)
             if smaller:
-                return smaller
+                return self._decoded(smaller)
         elif error.code != line_.ILLEGAL_FUNCTION:  # busy: it will pass
-            self._bad(block, found, Quality.COMMUNICATION_FAILURE, error.code)
+            found.append(decoder.bad(Quality.COMMUNICATION_FAILURE, error.code))
             return None
         failed = error.code == line_.DEVICE_FAILURE
         quality = Quality.DEVICE_FAILURE if failed else Quality.CONFIGURATION_ERROR
@@ -170,9 +174,6 @@ class Reader:
             self._again = asyncio.get_running_loop().time() + self._limits.retry
         self._refused |= {extent: Reading(None, quality, error.code) for extent in block.extents}
         return None
-
-    def _bad(self, block: Block, found: dict[int, Reading], quality: int, status: int) -> None:
-        found |= {extent.tag: Reading(None, quality, status) for extent in block.extents}
 
     def _say(self, new: set[Extent]) -> None:
         """One line for all tags that are refused since the last read."""

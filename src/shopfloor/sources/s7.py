@@ -3,7 +3,6 @@
 docs/connectors/s7.md says what must be set in the PLC, and what is guaranteed.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
@@ -137,7 +136,7 @@ class S7Source(Source):
             session = await stack.enter_async_context(shared(self._config.plc()))
             reader = Reader(session, self._config.name, self._addresses(), self._config.retry / _SECOND, self._told)
             await reader.look()
-            await reader.read(range(len(self._tags)))
+            await reader.read(tuple(range(len(self._tags))))
             self._session, self._reader, self._connection = session, reader, stack.pop_all()
         return self
 
@@ -156,22 +155,10 @@ class S7Source(Source):
         """What changed, a batch a read of a scan group. Raises Unavailable when the PLC is away."""
         if self._reader is None:
             raise RuntimeError("enter the source first")
-        reader = self._reader
-        watching = asyncio.create_task(reader.watch(), name="s7-watch")
-        reading: asyncio.Task[Batch] | None = None
-        async with aclosing(Scanner(self._config, reader.read).batches()) as scanned:
-            try:
-                while True:
-                    reading = asyncio.create_task(_next(scanned), name="s7-read")
-                    await asyncio.wait({watching, reading}, return_when=asyncio.FIRST_COMPLETED)
-                    if not reading.done():
-                        watching.result()  # it ends only when the connection is lost
-                    yield reading.result()
-            finally:
-                for task in (watching, reading):
-                    if task is not None:
-                        task.cancel()
-                        await asyncio.wait([task])
+        scanner = Scanner(self._config, self._reader.read, watch=self._reader.watch)
+        async with aclosing(scanner.batches()) as batches:
+            async for batch in batches:
+                yield batch
 
     async def examine(self) -> AsyncIterator[str]:
         """Each tag that cannot be read; whether the PLC is in STOP. Raises Unavailable."""
@@ -180,7 +167,7 @@ class S7Source(Source):
             raise Unavailable("not connected")
         if reader.state is State.STOP:
             yield "the PLC is in STOP: values are uncertain and nothing is written until it is in RUN"
-        await reader.read(range(len(self._tags)))
+        await reader.read(tuple(range(len(self._tags))))
         for place, trouble in sorted(reader.troubles.items()):
             tag = self._config.tags[place]
             yield f"{tag.tag} ({tag.address}): {trouble}"
@@ -203,7 +190,3 @@ class S7Source(Source):
             raise Unavailable("not connected")
         tag, address = known
         return await write(self._session, command, address, tag.scale, self._reader.state)
-
-
-async def _next(batches: AsyncGenerator[Batch]) -> Batch:
-    return await anext(batches)

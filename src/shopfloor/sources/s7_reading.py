@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Container, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from shopfloor.protocols.s7_address import Address
 from shopfloor.protocols.s7_grouping import Plan, plan
 from shopfloor.protocols.s7_session import Refused, Session, State, why
 from shopfloor.protocols.s7_values import Unfit
-from shopfloor.samples import Quality, Value
+from shopfloor.samples import Quality
+from shopfloor.sources.changes import Column, Reading, grouped
 from shopfloor.sources.s7_decoding import Decoder
-from shopfloor.sources.scanning import Reading
 
 _log: Final = logging.getLogger(__name__)
 
@@ -20,6 +20,19 @@ _WATCH: Final = 5.0
 _HARDWARE: Final = 0x01
 _REFUSED: Final = 0x100
 """Stands for a telegram that was refused as a whole; the PLC's own codes have one byte."""
+_QUALITIES: Final = {_HARDWARE: Quality.DEVICE_FAILURE}
+"""What a return code says of a tag; all others that it is wrongly configured."""
+
+
+class _Group(NamedTuple):
+    """How the tags of a scan group are read."""
+
+    plan: Plan
+    decoder: Decoder
+    bad: Sequence[int]
+    """The tags that are not in the plan, because the PLC refused them."""
+    columns: Sequence[Column]
+    """What is said of those."""
 
 
 class Reader:
@@ -37,7 +50,8 @@ class Reader:
         self._tags = tags
         self._retry = retry
         self._told = told
-        self._plans: dict[tuple[int, ...], tuple[Plan, Decoder]] = {}
+        self._groups: dict[tuple[int, ...], _Group] = {}
+        """How each scan group is read, until it is known better."""
         self._bad: dict[int, tuple[int, float]] = {}
         """Tags that the PLC refuses: its code, and when they are tried again (event loop's time)."""
         self._alone: set[int] = set()
@@ -49,37 +63,37 @@ class Reader:
         self.state: State | None = None
         self._stamps: dict[int, bytes | None] = {}
 
-    async def read(self, places: Sequence[int]) -> list[Reading]:
+    async def read(self, places: tuple[int, ...]) -> Sequence[Column]:
         """What the tags at these places have. Raises Unavailable."""
-        found = await self._values(places)
-        return [found[place] for place in places]
-
-    async def _values(self, places: Sequence[int]) -> dict[int, Reading]:
+        group = self._groups.get(places)
+        if group is None:
+            group = self._groups[places] = self._grouped(places)
+        columns, failed = await self._carry_out(group.plan, group.decoder)
         now = asyncio.get_running_loop().time()
-        well = tuple(place for place in places if place not in self._bad)
-        if well not in self._plans:
-            self._plans[well] = self._planned(well, alone=self._alone)
-        planned, decoder = self._plans[well]
-        found, failed = await self._carry_out(planned, decoder)
-        due = [place for place in places if place in self._bad and self._bad[place][1] <= now]
-        if failed or due:
-            found |= await self._one_by_one([*failed, *due], now)
-            self._plans.clear()  # they are made anew of what is readable
-            for members in planned.members:
-                if failed.keys() >= set(members) and not self._bad.keys() & set(members):
-                    self._alone |= set(members)  # it was what lies between them that cannot be read
-        for place in places:
-            if place not in found:
-                found[place] = _unreadable(self._bad[place][0])
-        return found
+        due = [place for place in group.bad if place in self._bad and self._bad[place][1] <= now]
+        if not (failed or due):
+            return [*columns, *group.columns] if group.columns else columns
+        columns += await self._one_by_one([*failed, *due], now)
+        self._groups.clear()  # they are made anew of what is readable
+        for members in group.plan.members:
+            if failed.keys() >= set(members) and not self._bad.keys() & set(members):
+                self._alone |= set(members)  # it was what lies between them that cannot be read
+        read = {place for column in columns for place in column.places}
+        return columns + self._unreadable([place for place in places if place not in read])
+
+    def _grouped(self, places: tuple[int, ...]) -> "_Group":
+        """What of a group can be read together, and what not."""
+        bad = [place for place in places if place in self._bad]
+        well = [place for place in places if place not in self._bad]
+        return _Group(*self._planned(well, alone=self._alone), bad, self._unreadable(bad))
 
     def _planned(self, places: Iterable[int], *, alone: Container[int] = ()) -> tuple[Plan, Decoder]:
         addresses = {place: self._tags[place][1] for place in places}
         planned = plan(addresses, self._session.pdu, alone=alone)
         return planned, Decoder(planned, addresses, self._decoded)
 
-    async def _carry_out(self, planned: Plan, decoder: Decoder) -> tuple[dict[int, Reading], dict[int, int]]:
-        """The readings, and the code of each tag in a block that could not be read."""
+    async def _carry_out(self, planned: Plan, decoder: Decoder) -> tuple[list[Column], dict[int, int]]:
+        """The columns, and the code of each tag in a block that could not be read."""
         answers = await asyncio.gather(*(self._request(planned, request) for request in planned.requests))
         blocks: list[bytes | int] = [0] * len(planned.blocks)
         failed: dict[int, int] = {}
@@ -88,7 +102,13 @@ class Reader:
                 blocks[block] = item
                 if isinstance(item, int):
                     failed |= dict.fromkeys(planned.members[block], item)
-        return decoder.readings(blocks, self._quality), failed
+        return decoder.columns(blocks, self._quality), failed
+
+    def _unreadable(self, places: Sequence[int]) -> list[Column]:
+        """The columns of tags that are in ``_bad``."""
+        codes = [self._bad[place][0] for place in places]
+        qualities = [_QUALITIES.get(code, Quality.CONFIGURATION_ERROR) for code in codes]
+        return grouped(places, [Reading(None, *mark) for mark in zip(qualities, codes, strict=True)])
 
     @property
     def _quality(self) -> int:
@@ -105,19 +125,18 @@ class Reader:
                 raise
             return [_REFUSED] * len(request)  # who of them is to blame is found out one by one
 
-    async def _one_by_one(self, places: Sequence[int], now: float) -> dict[int, Reading]:
+    async def _one_by_one(self, places: Sequence[int], now: float) -> list[Column]:
         """Each tag in a block of its own: what is readable is separated from what is not."""
         found, failed = await self._carry_out(*self._planned(places, alone=places))
-        if failed and _REFUSED in failed.values():
-            alone_again = [place for place, code in failed.items() if code == _REFUSED]
-            for place in alone_again:
-                more, still = await self._carry_out(*self._planned([place]))
-                found |= more
-                failed = {p: c for p, c in failed.items() if p not in more} | still
-            if not found and len(self._bad.keys() | failed.keys()) == len(self._tags):
-                # Nothing can be read at all: the refusal itself says why.
-                await self._session.read(self._planned([0])[0].blocks[:1])
-        for place in found:
+        for place in [place for place, code in failed.items() if code == _REFUSED]:
+            del failed[place]
+            more, still = await self._carry_out(*self._planned([place]))
+            found += more
+            failed |= still
+        if not found and _REFUSED in failed.values() and len(self._bad.keys() | failed.keys()) == len(self._tags):
+            # Nothing can be read at all: the refusal itself says why.
+            await self._session.read(self._planned([0])[0].blocks[:1])
+        for place in [place for column in found for place in column.places]:
             if place not in self._torn:
                 self.troubles.pop(place, None)
             self._bad.pop(place, None)
@@ -133,21 +152,17 @@ class Reader:
         return found
 
     def _decoded(self, place: int, data: bytes) -> Reading:
-        address = self._tags[place][1]
-        if address.is_bit:
-            value: Value = bool(data[0] >> address.bit & 1)
-        else:
-            try:
-                value = address.kind.decode(data)
-            except Unfit as error:
-                if place not in self._torn:
-                    self._torn.add(place)
-                    self.troubles[place] = f"{error}; correct the address or its type"
-                    _log.warning("%s: %s: %s", self._source, self._tags[place][0], self.troubles[place])
-                return Reading(None, Quality.CONFIGURATION_ERROR)
-            if place in self._torn:
-                self._torn.discard(place)
-                self.troubles.pop(place, None)
+        try:
+            value = self._tags[place][1].kind.decode(data)
+        except Unfit as error:
+            if place not in self._torn:
+                self._torn.add(place)
+                self.troubles[place] = f"{error}; correct the address or its type"
+                _log.warning("%s: %s: %s", self._source, self._tags[place][0], self.troubles[place])
+            return Reading(None, Quality.CONFIGURATION_ERROR)
+        if place in self._torn:
+            self._torn.discard(place)
+            self.troubles.pop(place, None)
         return Reading(value, self._quality)
 
     async def watch(self) -> None:
@@ -177,13 +192,8 @@ class Reader:
                 self._source, names,
             )  # fmt: skip
             self._bad = {place: (code, 0.0) for place, (code, _) in self._bad.items()}
-            self._plans.clear()
+            self._groups.clear()
 
 
 def _data_blocks(tags: Iterable[tuple[str, Address]]) -> Iterable[int]:
     return sorted({address.db for _, address in tags if address.db})
-
-
-def _unreadable(code: int) -> Reading:
-    quality: Mapping[int, Quality] = {_HARDWARE: Quality.DEVICE_FAILURE}
-    return Reading(None, quality.get(code, Quality.CONFIGURATION_ERROR), code)

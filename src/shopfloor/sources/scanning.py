@@ -8,32 +8,28 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Annotated, Final, NamedTuple, Self
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
 from shopfloor.plant.components import SourceConfig, Strict, TagName
 from shopfloor.plant.units import DURATION_UNITS, Duration
-from shopfloor.samples import Batch, Quality, TagInfo, Value
-from shopfloor.sources.changes import changed
+from shopfloor.samples import Batch, TagInfo, Value
+from shopfloor.sources.changes import Changes, Column
 
 _SECOND: Final = DURATION_UNITS["s"]
+_TOLD_EVERY: Final = 1.0
+"""Seconds between two samples of how many reads were left out."""
 
 _log: Final = logging.getLogger(__name__)
 
 
-class Reading(NamedTuple):
-    """What a read gave for one tag; ``value`` None with a bad quality where it could not be read."""
-
-    value: Value
-    quality: int = Quality.GOOD
-    status: int = 0
-    """The protocol's own status code; 0: none."""
-
-
-Read = Callable[[Sequence[int]], Awaitable[Sequence[Reading]]]
-"""Reads the tags at these places of the configuration's list, in this order. Raises Unavailable, Misconfigured."""
+Read = Callable[[tuple[int, ...]], Awaitable[Sequence[Column]]]
+"""Reads the tags at these places of the configuration's list, each in one of the columns. Raises Unavailable,
+Misconfigured. A scan group always asks with the same places."""
+Watch = Callable[[], Coroutine[Any, Any, None]]
+"""Runs beside the reads and raises Unavailable when it sees that the connection is lost."""
 
 
 class Scale(Strict):
@@ -117,121 +113,125 @@ class ScannedConfig(SourceConfig):
 class Scanner:
     """All scan groups of a source. Each reads in its own task, so a slow group does not hold a fast one up."""
 
-    def __init__(self, config: ScannedConfig, read: Read, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, config: ScannedConfig, read: Read, clock: Callable[[], int] = time.time_ns, watch: Watch | None = None
+    ) -> None:
         """``clock`` gives ns UTC; the rates go by the event loop's own time."""
         places: dict[int, list[int]] = defaultdict(list)
         for place, tag in enumerate(config.tags):
             places[tag.rate or config.rate].append(place)
-        self._name = config.name
-        self._overruns = 0
-        self._groups = [_Group(config, rate, group, read, clock) for rate, group in sorted(places.items())]
+        changes = Changes(
+            config.name,
+            [tag.tag for tag in config.tags],
+            deadbands={place: tag.deadband for place, tag in enumerate(config.tags) if tag.deadband is not None},
+            scales={place: tag.scale.from_raw for place, tag in enumerate(config.tags) if tag.scale is not None},
+            heartbeat=config.heartbeat,
+        )
+        self._overruns = Overruns(config.name)
+        self._groups = [
+            _Group(rate, tuple(group), read, changes, self._overruns, clock) for rate, group in sorted(places.items())
+        ]
+        self._watch = watch
+        self._clock = clock
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """What changed, a batch a read, for ever. Raises what ``read`` raises."""
-        if not self._groups:
-            await asyncio.Event().wait()
+        """What changed, a batch a read, for ever. Raises what ``read`` and ``watch`` raise.
+
+        While a batch becomes durable its group waits for the next time and reads once more, no further: so a slow disk
+        does not make reads late, and what is read ahead is one read.
+        """
+        watching: set[asyncio.Task[None]] = set() if self._watch is None else {asyncio.create_task(self._watch())}
         pending = {asyncio.create_task(group.next()): group for group in self._groups}
         try:
             while True:
-                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                waiting: set[asyncio.Task[Any]] = {*pending, *watching}
+                if not waiting:
+                    await asyncio.Event().wait()
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in pending if task in done]:
                     group = pending.pop(task)
-                    yield self._with_overruns(group, task.result())
+                    batch = task.result()
                     pending[asyncio.create_task(group.next())] = group
+                    if len(batch):
+                        yield batch
+                for watch in watching & done:
+                    watch.result()
+                if self._overruns.due:
+                    yield self._overruns.told(self._clock())
         finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            left: set[asyncio.Task[Any]] = {*pending, *watching}
+            for one in left:
+                one.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-    def _with_overruns(self, group: "_Group", batch: Batch) -> Batch:
-        """The batch, and when reads took longer than their rate how many were left out since the connection."""
-        missed = group.take_missed()
-        if not missed:
-            return batch
-        self._overruns += missed
-        tag = f"$source/{self._name}/overruns"
-        return Batch(
-            batch.source, batch.received, [*batch.tags, tag], [*batch.times, batch.received],
-            [*batch.values, self._overruns], [*batch.qualities, Quality.GOOD],
-            statuses=None if batch.statuses is None else [*batch.statuses, 0],
-        )  # fmt: skip
+
+class Overruns:
+    """Reads of a source that were left out since the connection, because others took longer than their rate."""
+
+    def __init__(self, source: str) -> None:
+        """None so far."""
+        self._source = source
+        self._count = 0
+        self._said = 0
+        self._say_at = 0.0
+
+    def add(self, missed: int, tags: int, rate: float) -> None:
+        """Count reads that a group of so many tags and this rate (s) has left out; the first time it is logged."""
+        if missed and not self._count:
+            _log.warning(
+                "%s: %d tags cannot be read every %g s; reads are left out and counted in $source/%s/overruns",
+                self._source, tags, rate, self._source,
+            )  # fmt: skip
+        self._count += missed
+
+    @property
+    def due(self) -> bool:
+        """Whether there are some to tell, at most once a second: telling each would cost as much as a read."""
+        return self._count > self._said and asyncio.get_running_loop().time() >= self._say_at
+
+    def told(self, now: int) -> Batch:
+        """The count as a sample."""
+        self._said, self._say_at = self._count, asyncio.get_running_loop().time() + _TOLD_EVERY
+        return Batch(self._source, now, [f"$source/{self._source}/overruns"], [now], [self._count])
 
 
 class _Group:
     """The tags of one rate."""
 
     def __init__(
-        self, config: ScannedConfig, rate: int, places: Sequence[int], read: Read, clock: Callable[[], int]
+        self,
+        rate: int,
+        places: tuple[int, ...],
+        read: Read,
+        changes: Changes,
+        overruns: Overruns,
+        clock: Callable[[], int],
     ) -> None:
-        self._source = config.name
-        self._tags = [config.tags[place] for place in places]
         self._places = places
         self._rate = rate / _SECOND
-        self._heartbeat = config.heartbeat
         self._read = read
+        self._changes = changes
+        self._overruns = overruns
         self._clock = clock
         self._due = asyncio.get_running_loop().time()
-        self._names = [tag.tag for tag in self._tags]
-        self._scales = [tag.scale for tag in self._tags]
-        self._deadbands = [tag.deadband for tag in self._tags]
-        self._said: list[Reading | None] = [None] * len(places)
-        self._values: list[Value] = [None] * len(places)
-        self._said_at = [0] * len(places)
-        """What was reported last of each tag: as it was read, in engineering units, and when (ns UTC)."""
-        self._missed = 0
-        self._warned = False
+        self._before: Sequence[Column] = ()
 
     async def next(self) -> Batch:
-        """Wait for the time, read, and give what changed; reads again until something did."""
+        """Wait for the time, read, and give what changed; reads again until something did or overruns are due."""
         while True:
             await asyncio.sleep(max(0.0, self._due - asyncio.get_running_loop().time()))
-            readings = await self._read(self._places)
-            if len(readings) != len(self._places):
-                raise RuntimeError(f"{len(readings)} readings for {len(self._places)} tags")
+            columns = await self._read(self._places)
+            if sum(len(one.places) for one in columns) != len(self._places):
+                raise RuntimeError(f"a read of {len(self._places)} tags gave others")
             self._schedule()
-            batch = self._report(readings)
-            if len(batch) or self._missed:
+            batch = self._changes.of(columns, self._before, self._clock())
+            self._before = columns
+            if len(batch) or self._overruns.due:
                 return batch
-
-    def take_missed(self) -> int:
-        """Reads left out since this was asked last."""
-        missed, self._missed = self._missed, 0
-        return missed
 
     def _schedule(self) -> None:
         """The next read on the grid of the rate; a read that took longer than that leaves some out."""
         now = asyncio.get_running_loop().time()
         steps = max(1, int((now - self._due) / self._rate) + 1)
         self._due += steps * self._rate
-        self._missed += steps - 1
-        if steps > 1 and not self._warned:
-            self._warned = True
-            _log.warning(
-                "%s: %d tags cannot be read every %g s; reads are left out and counted in $source/%s/overruns",
-                self._source, len(self._tags), self._rate, self._source,
-            )  # fmt: skip
-
-    def _report(self, readings: Sequence[Reading]) -> Batch:
-        now = self._clock()
-        beat = -1 if self._heartbeat is None else now - self._heartbeat
-        said, said_at, old, deadbands = self._said, self._said_at, self._values, self._deadbands
-        news: list[int] = []
-        for i, (reading, before, scale) in enumerate(zip(readings, said, self._scales, strict=True)):
-            if reading is before and said_at[i] > beat:
-                continue  # the very reading of before: it was not even decoded anew
-            value = reading[0] if scale is None else scale.from_raw(reading[0])
-            if (
-                before is not None
-                and said_at[i] > beat
-                and reading[1] == before[1]
-                and reading[2] == before[2]
-                and not changed(old[i], value, deadbands[i])
-            ):
-                continue
-            said[i], said_at[i], old[i] = reading, now, value
-            news.append(i)
-        statuses = [readings[i][2] for i in news]
-        return Batch(
-            self._source, now, [self._names[i] for i in news], [now] * len(news), [old[i] for i in news],
-            [readings[i][1] for i in news], statuses=statuses if any(statuses) else None,
-        )  # fmt: skip
+        self._overruns.add(steps - 1, len(self._places), self._rate)
