@@ -176,7 +176,10 @@ def demo(duration: str | None, listen: str, folder: Path | None, *, show: bool) 
 
 @shopfloor.group()
 def simulate() -> None:
-    """Machines that speak the real protocols, for any client."""
+    """Machines that speak the real protocols, for any client.
+
+    Each runs until Ctrl-C. docs/simulators.md has their tags, addresses and messages.
+    """
 
 
 @simulate.command("opcua")
@@ -186,13 +189,13 @@ def simulate() -> None:
 @click.option("--tags", type=click.IntRange(0, 100_000), default=0, show_default=True, help="Further changing tags.")
 @click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 def simulate_opcua(port: int, host: str, seed: int, tags: int, *, with_parent: bool) -> None:
-    """A press line behind an OPC UA server as CODESYS and Kepware show it."""
+    """A press behind an OPC UA server as CODESYS and Kepware show it."""
     from shopfloor import logs  # noqa: PLC0415
     from shopfloor.simulators import press  # noqa: PLC0415
 
     logs.configure("warning")
     endpoint = f"opc.tcp://{host}:{port}"
-    ready = None if with_parent else partial(click.echo, f"A press line is at {endpoint}; Ctrl-C ends it.")
+    ready = None if with_parent else partial(click.echo, f"A press is at {endpoint}; Ctrl-C ends it.")
     _run(_simulate(press.serve(endpoint, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
 
 
@@ -203,12 +206,12 @@ def simulate_opcua(port: int, host: str, seed: int, tags: int, *, with_parent: b
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
 @click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 def simulate_modbus(port: int, host: str, framing: Any, seed: int, *, with_parent: bool) -> None:
-    """A press line behind a Modbus server, unit id 1; docs/connectors/modbus.md has its addresses."""
+    """A press behind a Modbus server, unit id 1."""
     from shopfloor import logs  # noqa: PLC0415
     from shopfloor.simulators import press_modbus  # noqa: PLC0415
 
     logs.configure("warning")
-    ready = None if with_parent else partial(click.echo, f"A press line is at {host}:{port}; Ctrl-C ends it.")
+    ready = None if with_parent else partial(click.echo, f"A press is at {host}:{port}; Ctrl-C ends it.")
     serving = press_modbus.serve(host, port, framing=framing, seed=seed, ready=ready)
     _run(_simulate(serving, with_parent=with_parent))
 
@@ -222,13 +225,14 @@ def simulate_modbus(port: int, host: str, framing: Any, seed: int, *, with_paren
 @click.option("--tags", type=click.IntRange(0, 10_000), default=0, show_default=True, help="Changing REALs in DB2.")
 @click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 def simulate_s7(port: int, host: str, seed: int, tags: int, *, with_parent: bool) -> None:
-    """A press behind a Siemens S7 (rack 0, slot 1): analogue and digital inputs, counters, a data block."""
+    """A press and a filler behind a Siemens S7, rack 0, slot 1."""
     from shopfloor import logs  # noqa: PLC0415
-    from shopfloor.simulators import s7_press  # noqa: PLC0415
+    from shopfloor.simulators import s7_plant  # noqa: PLC0415
 
     logs.configure("warning")
-    ready = None if with_parent else partial(click.echo, f"A press is at {host}, port {port}; Ctrl-C ends it.")
-    _run(_simulate(s7_press.serve(host, port, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
+    there = f"A press and a filler are at {host}, port {port}; Ctrl-C ends them."
+    ready = None if with_parent else partial(click.echo, there)
+    _run(_simulate(s7_plant.serve(host, port, seed=seed, extra_tags=tags, ready=ready), with_parent=with_parent))
 
 
 def _past(command: Any) -> Any:
@@ -267,7 +271,7 @@ def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
     until: str | None,
     speed: float,
 ) -> None:
-    """A measuring machine in a workshop that warms and cools: CSV files of aluminium parts in a folder."""
+    """A measuring machine that puts CSV files into a folder."""
     from shopfloor.simulators import cmm  # noqa: PLC0415
 
     pace, first, last = _times(begin, until, speed)
@@ -303,7 +307,7 @@ def simulate_fleet(  # noqa: PLR0913, PLR0917  # an option each
     until: str | None,
     speed: float,
 ) -> None:
-    """Machines with states, parts, scrap and a quality score, by MQTT; docs/simulators.md has the messages."""
+    """Machines that publish states, parts and scrap by MQTT."""
     from shopfloor import listening  # noqa: PLC0415
     from shopfloor.simulators import fleet, fleet_mqtt  # noqa: PLC0415
 
@@ -347,13 +351,14 @@ def _moment(text: str, option: str) -> int:
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
 @click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 def simulate_logix(port: int, host: str, seed: int, *, with_parent: bool) -> None:
-    """A press line in a Logix controller, slot 0, for EtherNet/IP clients."""
+    """A press and a filler in a Logix controller (EtherNet/IP), slot 0."""
     from shopfloor import logs  # noqa: PLC0415
-    from shopfloor.simulators import press_logix  # noqa: PLC0415
+    from shopfloor.simulators import logix_plant  # noqa: PLC0415
 
     logs.configure("warning")
-    ready = None if with_parent else partial(click.echo, f"A press line is at {host}:{port}; Ctrl-C ends it.")
-    _run(_simulate(press_logix.serve(host, port, seed=seed, ready=ready), with_parent=with_parent))
+    there = f"A press and a filler are at {host}:{port}; Ctrl-C ends them."
+    ready = None if with_parent else partial(click.echo, there)
+    _run(_simulate(logix_plant.serve(host, port, seed=seed, ready=ready), with_parent=with_parent))
 
 
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:

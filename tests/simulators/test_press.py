@@ -17,8 +17,9 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from shopfloor.protocols.opcua_security import generate, identity
 from shopfloor.samples import Misconfigured
+from shopfloor.simulators.packml import State
 from shopfloor.simulators.press import TAGS, PressServer, serve
-from shopfloor.simulators.press_line import Press, State
+from shopfloor.simulators.press_line import Press
 from shopfloor.testing.contracts import Leftovers, until
 from shopfloor.testing.programs import answers, free_port
 

@@ -6,7 +6,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, strategies as st
 
-from shopfloor.simulators.press_line import IDEAL_CYCLE, NOMINAL, Fault, Press, Readings, State
+from shopfloor.simulators.packml import State
+from shopfloor.simulators.press_line import IDEAL_CYCLE, NOMINAL, Fault, Press, Readings, Scrap
+
+COUNTED = ("TotalParts", "GoodParts", "ScrapParts", "ScrapReason", "State", "FaultCode", "CycleTime", "Energy")
 
 
 def at_work(seed: int = 1) -> Press:
@@ -171,6 +174,28 @@ def test_parts_made_off_pressure_are_scrap() -> None:
     press.step(2.5)
     after = press.read()
     assert after.ScrapParts > before.ScrapParts
+    assert after.ScrapReason == Scrap.PRESSURE
+
+
+def test_power_follows_the_motor() -> None:
+    press = at_work()
+    press.step(1)
+    assert press.read().Power == pytest.approx(0.6 + 17.4 + 32 * 0.4, abs=1.5)
+    before = press.read().Energy
+    press.step(360)
+    assert press.read().Energy - before == pytest.approx(3.08, abs=0.1), "a tenth of an hour at about 31 kW"
+    press.stop_button(pressed=True)
+    press.step(1)
+    assert press.read().Power == pytest.approx(0.6, abs=1)
+
+
+def test_to_look_changes_nothing() -> None:
+    often, seldom = (Press(5, running=True, attended=True, jam_every=30) for _ in range(2))
+    for _ in range(3000):
+        often.step(0.1)
+        often.read()
+        seldom.step(0.1)
+    assert [getattr(often.read(), n) for n in COUNTED] == [getattr(seldom.read(), n) for n in COUNTED]
 
 
 def test_oil_warms_up_at_work_and_cools_down_at_rest() -> None:
@@ -188,7 +213,7 @@ def test_oil_warms_up_at_work_and_cools_down_at_rest() -> None:
 )
 def test_whatever_is_pressed_the_readings_stay_possible(seed: int, actions: list[tuple[str, float]]) -> None:
     press = Press(seed, jam_every=15)
-    parts = 0
+    parts, energy = 0, 0.0
     for action, number in actions:
         if action == "set":
             press.set_pressure(number * 4)
@@ -206,6 +231,9 @@ def test_whatever_is_pressed_the_readings_stay_possible(seed: int, actions: list
         assert 20 <= readings.Temperature <= 60
         assert readings.MotorStatus == (readings.State in (State.STARTING, State.EXECUTE))
         assert (readings.FaultCode != Fault.NONE) == (readings.State == State.HELD)
-        assert readings.GoodParts + readings.ScrapParts >= parts
+        assert readings.TotalParts == readings.GoodParts + readings.ScrapParts >= parts
+        assert (readings.ScrapReason == Scrap.NONE) == (readings.ScrapParts == 0)
+        assert readings.Energy >= energy
+        energy = readings.Energy
         assert readings.GoodParts + readings.ScrapParts - parts <= number / 0.6 + 1
         parts = readings.GoodParts + readings.ScrapParts

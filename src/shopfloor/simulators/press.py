@@ -63,6 +63,12 @@ TAGS: Final[Mapping[str, Tag]] = {
     "Temperature": Tag(ua.VariantType.Float, "Hydraulic oil", "°C", (0, 120)),
     "State": Tag(ua.VariantType.Int32, "PackML state: 2 stopped, 3 starting, 6 execute, 11 held (jammed)"),
     "FaultCode": Tag(ua.VariantType.UInt16, "0 none, 17 sheet jam"),
+    "TotalParts": Tag(ua.VariantType.UInt32, "All parts since the PLC was loaded, rolls over"),
+    "ScrapReason": Tag(ua.VariantType.Int32, "Of the last scrapped part: 1 pressure, 2 material"),
+    "IdealRate": Tag(ua.VariantType.Float, "Parts per minute at best", "1/min"),
+    "Cycle": Tag(ua.VariantType.Boolean, "The ram is down: rises once a part"),
+    "Power": Tag(ua.VariantType.Float, "Power sensor", "kW", (0, 75)),
+    "Energy": Tag(ua.VariantType.Double, "Energy since the PLC was loaded", "kWh"),
 }
 """Every tag of the press by name; its node is ``ns=2;s=Channel1.Device1.<name>``."""
 

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from shopfloor.simulators.packml import State
+
 IDEAL_CYCLE: Final = 1.2
 """Seconds a stroke takes at NOMINAL pressure."""
 NOMINAL: Final = 40.0
@@ -37,19 +39,12 @@ _WARM: Final = 58.0
 """°C: what the oil tends to at rest and at work."""
 _WARMING: Final = 90.0
 """Seconds: time constant of the oil temperature."""
+_RAM_DOWN: Final = 0.4
+"""Seconds that the ram is down in each stroke."""
+_STANDBY, _PUMP, _STROKES = 0.6, 17.4, 32.0
+"""kW: always, of the pump's motor, and of strokes at full pressure."""
 _COUNTER: Final = 2**32
 """Part counters are UInt32 and roll over, as the PLC's do."""
-
-
-class State(IntEnum):
-    """The press's state, numbered as in PackML (ISA-TR88.00.02)."""
-
-    STOPPED = 2
-    STARTING = 3
-    """The motor runs, the pressure is not there yet."""
-    EXECUTE = 6
-    HELD = 11
-    """Jammed; Start goes on, Stop gives up."""
 
 
 class Fault(IntEnum):
@@ -57,6 +52,16 @@ class Fault(IntEnum):
 
     NONE = 0
     SHEET_JAM = 17
+
+
+class Scrap(IntEnum):
+    """Why a part is scrap."""
+
+    NONE = 0
+    """None was yet."""
+    PRESSURE = 1
+    """It was made too far from the set-point."""
+    MATERIAL = 2
 
 
 class Readings(msgspec.Struct, frozen=True):
@@ -76,7 +81,19 @@ class Readings(msgspec.Struct, frozen=True):
     Temperature: float
     """Oil, °C."""
     State: int
+    """PackML's number."""
     FaultCode: int
+    TotalParts: int
+    ScrapReason: int
+    """Of the last part that was scrap, see ``Scrap``."""
+    IdealRate: float
+    """Parts per minute at best."""
+    Cycle: bool
+    """The ram is down: rises once a part."""
+    Power: float
+    """kW; more than the pump's while the press strokes, the more the higher the pressure."""
+    Energy: float
+    """kWh, in the steps of the meter."""
 
 
 class Press:
@@ -91,6 +108,8 @@ class Press:
         ``jam_every`` is the mean of the running time between two jams in seconds; math.inf for none.
         """
         self._chance = random.Random(seed)  # noqa: S311  # a machine's whims, no secret
+        # A stream of its own, so that what happens does not depend on how often somebody looks.
+        self._senses = random.Random(f"{seed}/senses")  # noqa: S311  # a sensor's noise, no secret
         self._attended = attended
         self._jam_every = jam_every
         self._start = self._stop = False
@@ -101,8 +120,12 @@ class Press:
         self._state = State.EXECUTE if running else State.STOPPED
         self._fault = Fault.NONE
         self._good = self._scrap = 0
+        self._reason = Scrap.NONE
+        self._energy = 0.0
         self._stroke = self._stroke_length()
         self._since_part = 0.0
+        self._ram = 0.0
+        """Seconds for which the ram is still down."""
         self._cycle_time = 0.0
         self._operator_comes = math.inf
 
@@ -153,15 +176,21 @@ class Press:
         """What the PLC shows now; analogue values carry their sensors' noise."""
         return Readings(
             CV=self._valve,
-            PV=max(0.0, self._pressure + self._chance.gauss(0, 0.15)),
+            PV=max(0.0, self._pressure + self._senses.gauss(0, 0.15)),
             SP=self._set_point,
             MotorStatus=self.running,
             GoodParts=self._good,
             ScrapParts=self._scrap,
             CycleTime=self._cycle_time,
-            Temperature=self._oil + self._chance.gauss(0, 0.05),
+            Temperature=self._oil + self._senses.gauss(0, 0.05),
             State=self._state,
             FaultCode=self._fault,
+            TotalParts=(self._good + self._scrap) % _COUNTER,
+            ScrapReason=self._reason,
+            IdealRate=60 / IDEAL_CYCLE,
+            Cycle=self._ram > 0,
+            Power=max(0.0, self._power() + self._senses.gauss(0, 0.2)),
+            Energy=math.floor(self._energy * 100) / 100,
         )
 
     def _flow(self, dt: float) -> None:
@@ -173,9 +202,15 @@ class Press:
             self._valve = 0.0
         self._pressure = _towards(self._valve / 100 * FULL_SCALE, self._pressure, dt / _LAG)
         self._oil = _towards(_WARM if self.running else _AMBIENT, self._oil, dt / _WARMING)
+        self._energy += self._power() * dt / 3600
+
+    def _power(self) -> float:
+        strokes = _STROKES * self._pressure / FULL_SCALE if self._state is State.EXECUTE else 0.0
+        return _STANDBY + (_PUMP if self.running else 0.0) + strokes
 
     def _work(self, dt: float) -> None:
         self._operator_comes -= dt
+        self._ram = max(0.0, self._ram - dt)
         if self._state is State.HELD and self._operator_comes <= 0:
             self.start_button(pressed=True)
             self.start_button(pressed=False)
@@ -195,8 +230,10 @@ class Press:
         off = abs(self._pressure - self._set_point) > TOLERANCE * max(self._set_point, 1.0)
         if off or self._chance.random() < _CHANCE_OF_SCRAP:
             self._scrap = (self._scrap + 1) % _COUNTER
+            self._reason = Scrap.PRESSURE if off else Scrap.MATERIAL
         else:
             self._good = (self._good + 1) % _COUNTER
+        self._ram = _RAM_DOWN
         self._cycle_time = self._since_part
         self._since_part = 0.0
         self._stroke += self._stroke_length()

@@ -51,12 +51,20 @@ MAP: Final[Mapping[str, Register]] = {
     "State": Register("30013", "int16", "PackML state: 2 stopped, 3 starting, 6 execute, 11 held (jammed)"),
     "FaultCode": Register("30014", "uint16", "0 none, 17 sheet jam"),
     "Pressure": Register("30015", "uint16", "Pressure as an analogue input gives it: 0 to 27648 for 0 to 100 bar"),
+    "TotalParts": Register("30016", "uint32", "All parts since the PLC was loaded, rolls over"),
+    "ScrapReason": Register("30018", "int16", "Of the last scrapped part: 1 pressure, 2 material"),
+    "IdealRate": Register("30019", "float32", "Parts per minute at best"),
+    "Power": Register("30021", "float32", "Power sensor, kW"),
     "SP": Register("40001", "float32", "Set-point of the pressure, bar"),
     "Order": Register("40003", "string", "Order number, 16 characters"),
     "Lamps": Register("40011", "uint16", "Signal tower by bits: 0 green, 1 yellow, 2 red"),
 }
 """Every value of the press by name; floats and long numbers with the high word first."""
 
+_AS_IT_IS: Final = (
+    "MotorStatus", "PV", "CV", "CycleTime", "Temperature", "GoodParts", "ScrapParts", "SP", "TotalParts", "IdealRate",
+    "Power",
+)  # fmt: skip
 _ORDER_BYTES: Final = 16
 _COUNTS: Final = 27_648
 
@@ -134,8 +142,9 @@ class ModbusPress:
     def show(self) -> None:
         """Put what the press shows into the registers."""
         seen = self.press.read()
-        for name in ("MotorStatus", "PV", "CV", "CycleTime", "Temperature", "GoodParts", "ScrapParts", "SP"):
+        for name in _AS_IT_IS:
             self._put(name, getattr(seen, name))
+        self._put("ScrapReason", int(seen.ScrapReason))
         self._put("State", int(seen.State))
         self._put("FaultCode", int(seen.FaultCode))
         self._put("Fault", seen.FaultCode != 0)

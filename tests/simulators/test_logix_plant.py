@@ -1,4 +1,4 @@
-"""The Logix press as strangers see it: PyPI's pylogix, and our own source."""
+"""The press and the filler in a Logix controller as strangers see them: PyPI's pylogix, and our own source."""
 
 import asyncio
 import json
@@ -13,8 +13,10 @@ import pytest
 from shopfloor import plant
 from shopfloor.browsing import browse
 from shopfloor.samples import Command, Misconfigured
+from shopfloor.simulators.filling_line import Filler
+from shopfloor.simulators.logix_plant import LogixPlant
+from shopfloor.simulators.packml import State
 from shopfloor.simulators.press_line import Press
-from shopfloor.simulators.press_logix import LogixPress
 from shopfloor.sources.logix import LogixConfig
 from shopfloor.testing.contracts import until
 from shopfloor.testing.programs import free_port, missing
@@ -25,11 +27,18 @@ EXPIRES = 2**62
 
 @asynccontextmanager
 async def at_work() -> AsyncIterator[tuple[Press, int]]:
+    async with both_at_work() as (plant, port):
+        yield plant.press, port
+
+
+@asynccontextmanager
+async def both_at_work() -> AsyncIterator[tuple[LogixPlant, int]]:
     press, port = Press(running=True, jam_every=math.inf), free_port()
-    async with LogixPress(press, "127.0.0.1", port) as server:
+    filler = Filler(running=True, fault_every=math.inf, steady=True)
+    async with LogixPlant(press, filler, "127.0.0.1", port) as server:
         running = asyncio.create_task(server.run())
         try:
-            yield press, port
+            yield server, port
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -62,6 +71,29 @@ async def test_pylogix_lists_reads_and_operates_the_press() -> None:
         assert [value for value, _ in rest][1:4:2] == [55.5, "B-12"]
         assert press.set_point == 55.5
         await until(lambda: not press.running, "it stopped")
+
+
+async def test_pylogix_reads_and_operates_the_filling_line() -> None:
+    async with both_at_work() as (plant, port):
+        await until(lambda: plant.filler.read().TotalBottles > 0, "a bottle is filled", 60)
+        listed, *read = await pylogix(
+            port, ["list"],
+            *(["read", f"Filler.{name}"] for name in (
+                "State", "FaultCode", "IdealRate", "Speed", "Weight", "Power", "Running", "Blocked",
+            )),
+            ["write", "FillerSpeedSP", 44.0], ["write", "FillerStop", True],
+        )  # fmt: skip
+        assert ["Filler", "FillerData"] in listed[0]
+        assert [status for _, status in read] == ["Success"] * 10
+        state, fault, ideal, speed, weight, power, runs, blocked, *_ = (value for value, _ in read)
+        assert (state, fault, ideal, runs, blocked) == (State.EXECUTE, 0, 60, True, False)
+        assert speed == pytest.approx(57, abs=1)
+        assert 500 < weight < 580
+        assert 5 < power < 12
+        counters = await pylogix(port, *(["read", f"Filler.{name}Bottles"] for name in ("Total", "Good", "Reject")))
+        assert counters[0][0] > 0
+        assert plant.filler.set_point == 44
+        await until(lambda: plant.filler.read().State == State.STOPPED, "it stopped", 30)
 
 
 async def test_pylogix_is_told_what_is_not_there_or_not_taken() -> None:
@@ -111,4 +143,4 @@ async def test_what_the_command_line_lists_can_be_pasted_below_the_source(tmp_pa
 async def test_a_port_that_is_taken_is_said() -> None:
     async with at_work() as (_, port):
         with pytest.raises(Misconfigured, match="choose another port"):
-            await LogixPress(Press(), "127.0.0.1", port).__aenter__()
+            await LogixPlant(Press(), Filler(), "127.0.0.1", port).__aenter__()
