@@ -9,7 +9,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from shopfloor.samples import Answer, Batch, Command, Outcome, Request, Sample, TagInfo
 
@@ -133,6 +133,10 @@ class Sink(Connection):
 
 class Processor(ABC):
     """What is worked out of samples: pure, no I/O, no wall clock; any split into batches gives the same."""
+
+    heavy: ClassVar[bool] = False
+    """Whether its state is too large to be stored with each output: then it is stored now and then, and what came since
+    is folded again, silently, after a restart."""
 
     @abstractmethod
     def process(self, batch: Batch) -> list[Sample]:

@@ -130,6 +130,10 @@ class Journal(Protocol):
         """Take a reader away for good; False when there was none."""
         ...
 
+    def lag(self, position: int) -> tuple[int, int]:
+        """Entries behind a position, and the time of reception of the oldest of them in ns UTC (0: none or unknown)."""
+        ...
+
     async def checkpoint(self, source: str) -> bytes | None:
         """The last durable checkpoint of a source."""
         ...

@@ -242,7 +242,7 @@ class SqliteJournal:
         return (entries[-1].offset if entries else head), entries
 
     def lag(self, position: int) -> tuple[int, int]:
-        """For ``SqliteReader``: entries behind ``position`` and the time of reception of the first (0: not known)."""
+        """Entries behind ``position`` and the time of reception of the first (0: not known)."""
         entries = self._head - max(position, self._writer.trimmed)
         return (entries, self._window.received_after(position)) if entries > 0 else (0, 0)
 

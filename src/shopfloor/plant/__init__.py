@@ -19,24 +19,25 @@ from shopfloor.plant.components import (
     types,
 )
 from shopfloor.plant.loader import load, parse
+from shopfloor.plant.machine import Machine, Reason
 from shopfloor.plant.model import (
     Allow,
     Commands,
     ConsoleConfig,
     HistorianConfig,
     JournalConfig,
-    Machine,
     Plant,
-    Shift,
     Site,
 )
 from shopfloor.plant.reader import PlantError, Problem
 from shopfloor.plant.schema import schema
+from shopfloor.plant.shifts import CalendarException, OneShift, Shift
 from shopfloor.plant.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
     "Allow",
     "ByMessage",
+    "CalendarException",
     "Commands",
     "ComponentConfig",
     "ConsoleConfig",
@@ -47,10 +48,12 @@ __all__ = [
     "Kind",
     "Machine",
     "Name",
+    "OneShift",
     "Plant",
     "PlantError",
     "Problem",
     "ProcessorConfig",
+    "Reason",
     "Role",
     "Secret",
     "Shift",

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.samples import TagInfo
 from shopfloor.seams import Connection, Processor, Sink, Source
+
+if TYPE_CHECKING:
+    from shopfloor.plant.model import Plant
 
 Kind = Literal["sources", "processors", "sinks", "historians"]
 
@@ -142,6 +145,9 @@ class SourceConfig(ComponentConfig, ABC):
 
 class ProcessorConfig(ComponentConfig, ABC):
     """What is worked out of samples."""
+
+    def place(self, plant: "Plant") -> None:  # most need to know nothing of the plant
+        """Told in which plant it is, before anything else is asked."""
 
     @abstractmethod
     def build(self) -> Processor:

@@ -43,6 +43,22 @@ def _machines(reader: Reader, plant: Plant) -> None:
             line = reader.line(seen[machine.id])
             reader.complain(place, f"the id {machine.id!r} is taken in line {line}; choose another")
         seen.setdefault(machine.id, place)
+    _reasons(reader, plant)
+
+
+def _reasons(reader: Reader, plant: Plant) -> None:
+    """Where the plant file has a tree of reasons, machines name only what is in it."""
+    known = {reason.id for reason in plant.reasons}
+    seen: set[str] = set()
+    for i, reason in enumerate(plant.reasons):
+        if reason.id in seen:
+            reader.complain(("reasons", i, "id"), f"the reason {reason.id!r} stands in the list twice; keep one")
+        seen.add(reason.id)
+    for i, machine in enumerate(plant.machines):
+        for code, path in machine.reasons.items() if known else ():
+            if path not in known:
+                text = f"there is no reason {path!r} in `reasons`{meant(path, known)}"
+                reader.complain(("machines", i, "reasons", code), text)
 
 
 def _shifts(reader: Reader, plant: Plant) -> None:
@@ -52,6 +68,9 @@ def _shifts(reader: Reader, plant: Plant) -> None:
                 when = f"from {format_clock(both.start)} to {format_clock(both.end)}"
                 line = reader.line(("shifts", j))
                 reader.complain(("shifts", i), f"runs {when}, as does {earlier.name!r} in line {line}; change one")
+    if not plant.shifts and any(exception.shifts for exception in plant.exceptions):
+        text = "gives shifts to single days, but there is no weekly pattern; list the usual `shifts`, too"
+        reader.complain(("exceptions",), text)
 
 
 def _allowed(reader: Reader, plant: Plant) -> None:
@@ -88,8 +107,7 @@ def _declared(reader: Reader, plant: Plant) -> dict[str, str]:
 def _named(plant: Plant) -> Iterator[tuple[Place, str]]:
     """Every tag that a section names in full, and where."""
     for i, machine in enumerate(plant.machines):
-        fields = (("state", machine.state), ("good", machine.good), ("scrap", machine.scrap))
-        yield from ((("machines", i, field), tag) for field, tag in fields if tag is not None)
+        yield from ((("machines", i, role), tag) for role, tag in machine.roles.items())
         yield from ((("machines", i, "show", j), tag) for j, tag in enumerate(machine.show))
     for i, allow in enumerate(plant.commands.allow):
         yield ("commands", "allow", i, "tag"), allow.tag

@@ -2,14 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
 
-from shopfloor.plant.calendar import DAY_MINUTES, Span, parse_clock, parse_days
 from shopfloor.plant.components import (
     ComponentConfig,
     Form,
@@ -21,11 +19,10 @@ from shopfloor.plant.components import (
     Strict,
     TagName,
 )
+from shopfloor.plant.machine import Machine, Reason
+from shopfloor.plant.shifts import CalendarException, Shift
 from shopfloor.plant.units import DURATION_UNITS, Duration, Size
 from shopfloor.seams import Sink
-
-ClockTime = Annotated[str, Form(r"([01]\d|2[0-3]):[0-5]\d|24:00", "a time of day, `HH:MM` from 00:00 to 24:00")]
-"""``HH:MM`` in the site's time zone; 24:00 is the end of the day."""
 
 SECOND: Final = DURATION_UNITS["s"]
 DAY: Final = DURATION_UNITS["d"]
@@ -48,85 +45,6 @@ class Site(Strict):
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
         default="UTC", description="IANA time zone of the site: shifts, days and hours of the reports are in it."
     )
-
-
-def _days(text: str) -> str:
-    parse_days(text)
-    return text
-
-
-class Shift(Strict):
-    """One shift of the weekly pattern; one that runs past midnight belongs to the day on which it begins."""
-
-    name: Name = Field(description="What people call it; may stand several times for different days.")
-    days: Annotated[str, AfterValidator(_days)] = Field(
-        description="The days on which it begins: `mon-fri`, `sat,sun` or `mon`."
-    )
-    start: ClockTime = Field(alias="from", description="Begin, site time.")
-    end: ClockTime = Field(alias="to", description="End, site time; earlier than `from` means the next day.")
-    breaks: list[Annotated[str, Form(r"\d\d:\d\d-\d\d:\d\d", "a break, `09:00-09:15`")]] = Field(
-        default=[], description="Scheduled breaks inside the shift, `09:00-09:15`."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "Shift":
-        if self.start == "24:00" or parse_clock(self.start) == parse_clock(self.end):
-            msg = "begins when it ends; a whole day is from 00:00 to 24:00"
-            raise ValueError(msg)
-        spans = sorted(self._break(text) for text in self.breaks)
-        if any(a.end > b.start for a, b in pairwise(spans)):
-            msg = "has breaks that overlap; make one of them"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def weekdays(self) -> tuple[int, ...]:
-        """The days on which it begins, 0 for Monday."""
-        return parse_days(self.days)
-
-    @property
-    def spans(self) -> list[Span]:
-        """When it runs in a week, breaks included."""
-        return self._weekly([self._whole])
-
-    @property
-    def break_spans(self) -> list[Span]:
-        """When its breaks are in a week."""
-        return self._weekly([self._break(text) for text in self.breaks])
-
-    def _weekly(self, spans: list[Span]) -> list[Span]:
-        return [Span(day * DAY_MINUTES + a, day * DAY_MINUTES + b) for day in self.weekdays for a, b in spans]
-
-    @property
-    def _whole(self) -> Span:
-        start, end = parse_clock(self.start), parse_clock(self.end)
-        return Span(start, end if end > start else end + DAY_MINUTES)
-
-    def _break(self, text: str) -> Span:
-        """Minutes from midnight of the day on which the shift begins. Raises ValueError outside the shift."""
-        shift = self._whole
-        start, end = (parse_clock(part) for part in text.split("-"))
-        start += DAY_MINUTES if start < shift.start else 0
-        end += DAY_MINUTES * ((start - end) // DAY_MINUTES + 1) if end <= start else 0
-        if end > shift.end:
-            msg = f"has a break {text} outside {self.start}-{self.end}; move it, or make the shift longer"
-            raise ValueError(msg)
-        return Span(start, end)
-
-
-class Machine(Strict):
-    """A machine (ISA-95 work unit) and the tags that describe it."""
-
-    id: Name = Field(description="Its id in paths and the console.")
-    title: str = Field(default="", description="What people call it.")
-    line: Name | None = Field(default=None, description="The line (ISA-95 work centre) that it belongs to.")
-    ideal_cycle: Annotated[Duration, Field(gt=0)] | None = Field(
-        default=None, description="The shortest time that one unit takes (PRI)."
-    )
-    state: TagName | None = Field(default=None, description="The tag that gives its state.")
-    good: TagName | None = Field(default=None, description="The tag that counts good units.")
-    scrap: TagName | None = Field(default=None, description="The tag that counts scrapped units.")
-    show: list[TagName] = Field(default=[], description="Further tags that its page shows, in this order.")
 
 
 class JournalConfig(Strict):
@@ -212,6 +130,12 @@ class Plant(Strict):
 
     plant: Site = Field(description="Which plant this is.")
     shifts: list[Shift] = Field(default=[], description="The weekly pattern of shifts.")
+    exceptions: list[CalendarException] = Field(
+        default=[], description="Days with other shifts, or none: holidays, shutdowns; the last that fits a day counts."
+    )
+    reasons: list[Reason] = Field(
+        default=[], description="The tree of reasons for stops; with it machines may name only these."
+    )
     machines: list[Machine] = Field(default=[], description="The machines and the tags that describe them.")
     sources: Sequence[SourceConfig] = Field(default=[], description="Where samples come from.")
     processors: Sequence[ProcessorConfig] = Field(default=[], description="What is worked out of samples.")
@@ -224,3 +148,8 @@ class Plant(Strict):
     console: ConsoleConfig | None = Field(
         default=ConsoleConfig(), description="The console's address; `null` runs without a console."
     )
+
+    def model_post_init(self, _: object) -> None:
+        """Tell the processors in which plant they are."""
+        for processor in self.processors:
+            processor.place(self)

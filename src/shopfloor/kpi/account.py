@@ -1,0 +1,117 @@
+"""Times and quantities of a window: what can be added up, so that any windows join without a rest."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Self
+
+Quantity = int | float
+
+
+class TimeClass(StrEnum):
+    """What an instant counts as; each instant is exactly one of them."""
+
+    NOT_SCHEDULED = "not_scheduled"
+    PLANNED_STOP = "planned_stop"
+    SETUP = "setup"
+    PRODUCTION = "production"
+    MINOR_STOP = "minor_stop"
+    UNPLANNED_STOP = "unplanned_stop"
+    BLOCKED = "blocked"
+    UNKNOWN = "unknown"
+
+
+OUTSIDE: Final = frozenset({TimeClass.NOT_SCHEDULED, TimeClass.PLANNED_STOP})
+"""Time that is not planned for production: units made then are kept apart."""
+
+
+@dataclass(slots=True)
+class Loss:
+    """Stops of one reason."""
+
+    count: int = 0
+    """How many began in the window."""
+    time: int = 0
+    """ns that they lasted inside the window."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One machine in one window. Times in ns."""
+
+    times: dict[TimeClass, int] = field(default_factory=lambda: dict.fromkeys(TimeClass, 0))
+    good: Quantity = 0
+    scrap: Quantity = 0
+    ideal: int = 0
+    """Σ PRI·PQ: how long the units would have taken at the ideal cycle; of units that count for performance."""
+    without_ideal: Quantity = 0
+    """Units without an ideal cycle: with any of them there is no performance."""
+    beyond: Quantity = 0
+    """Units that a counter went on by over unknown time: made, but nobody knows when."""
+    outside: Quantity = 0
+    """Units made in time that was not planned; they are in neither ``good`` nor ``scrap``."""
+    minor: int = 0
+    """Minor stops that began in the window."""
+    incidents: int = 0
+    """Unplanned stops that began in the window."""
+    losses: dict[str, Loss] = field(default_factory=dict[str, Loss])
+    """Stops, minor ones too, by reason."""
+    scraps: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
+    """Scrap by reason; "" where none was given."""
+
+    @property
+    def length(self) -> int:
+        """Ns of the window."""
+        return sum(self.times.values())
+
+    @property
+    def produced(self) -> Quantity:
+        """Good and scrapped units (PQ)."""
+        return self.good + self.scrap
+
+    def lose(self, reason: str, time: int, *, begins: bool) -> None:
+        """Count a part of a stop."""
+        loss = self.losses.setdefault(reason, Loss())
+        loss.time += time
+        loss.count += begins
+
+    def scrapped(self, reason: str, quantity: Quantity) -> None:
+        """Count scrap of a reason; ``scrap`` itself is not touched."""
+        self.scraps[reason] = self.scraps.get(reason, 0) + quantity
+
+    def __iadd__(self, other: "Account") -> Self:
+        for name, time in other.times.items():
+            self.times[name] += time
+        self.good += other.good
+        self.scrap += other.scrap
+        self.ideal += other.ideal
+        self.without_ideal += other.without_ideal
+        self.beyond += other.beyond
+        self.outside += other.outside
+        self.minor += other.minor
+        self.incidents += other.incidents
+        for reason, loss in other.losses.items():
+            mine = self.losses.setdefault(reason, Loss())
+            mine.count += loss.count
+            mine.time += loss.time
+        for reason, quantity in other.scraps.items():
+            self.scrapped(reason, quantity)
+        return self
+
+    def record(self) -> dict[str, Any]:
+        """As it is stored: times in seconds, exact to the nanosecond as long as they are below 100 days."""
+        return {
+            "seconds": {name.value: self.times[name] / 1e9 for name in TimeClass},
+            "good": self.good,
+            "scrap": self.scrap,
+            "ideal_seconds": self.ideal / 1e9,
+            "without_ideal": self.without_ideal,
+            "beyond": self.beyond,
+            "outside": self.outside,
+            "minor_stops": self.minor,
+            "incidents": self.incidents,
+            "losses": {
+                reason: {"count": loss.count, "seconds": loss.time / 1e9}
+                for reason, loss in sorted(self.losses.items())
+            },
+            "scrap_by_reason": dict(sorted(self.scraps.items())),
+        }

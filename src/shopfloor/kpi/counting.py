@@ -1,0 +1,92 @@
+"""How many units were made: from pulses, from cumulative counters with rollover and reset, from unit events."""
+
+from collections.abc import Callable, Iterator
+from math import isfinite
+from typing import Literal, NamedTuple
+
+from shopfloor.kpi.account import Quantity
+from shopfloor.kpi.facts import BAD, Known, Timeline
+
+Counting = Literal["counter", "pulse", "event"]
+
+
+class Units(NamedTuple):
+    """Units that were counted at one time."""
+
+    time: int
+    quantity: Quantity
+    beyond: bool
+    """Whether they were made over time of which nothing is known, so that nobody knows when."""
+
+
+def quantity_of(value: Known) -> Quantity | None:
+    """A count; None for what cannot be one: text, NaN, a negative number."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float) and value >= 0 and isfinite(value):
+        return value
+    return None
+
+
+def units(
+    timeline: Timeline,
+    start: int,
+    end: int,
+    *,
+    counting: Counting = "counter",
+    modulus: int | None = None,
+    gap: Callable[[int, int], bool] = lambda _since, _until: False,
+) -> Iterator[Units]:
+    """What was counted from ``start`` on, before ``end``; what was before ``start`` is looked at as the baseline.
+
+    ``gap`` says whether between two times something may have been missed. Samples of bad quality and such
+    that are no count move nothing.
+    """
+    if counting == "event":
+        for time, value in timeline.between(start, end):
+            quantity = quantity_of(value)
+            if quantity:
+                yield Units(time, quantity, beyond=False)
+        return
+    since, last, doubt = _baseline(timeline, start)
+    for time, value in timeline.between(start, end):
+        now = quantity_of(value)
+        if now is None:
+            doubt = True
+            continue
+        missed = doubt or (last is not None and gap(since, time))
+        if last is not None:
+            if counting == "pulse":
+                # After a gap the level is a baseline: nobody saw it rise.
+                if now and not last and not missed:
+                    yield Units(time, 1, beyond=False)
+            elif increase := increased(last, now, modulus):
+                yield Units(time, increase, beyond=missed)
+        since, last, doubt = time, now, False
+
+
+def increased(last: Quantity, now: Quantity, modulus: int | None) -> Quantity:
+    """How much a cumulative counter went on from one value to the next.
+
+    A smaller value is a rollover when ``modulus`` is known and the way over it is the shorter half of the
+    circle; else the counter was reset and began again at 0.
+    """
+    if now >= last:
+        return now - last
+    if modulus is not None and last < modulus and (over := now - last + modulus) < modulus / 2:
+        return over
+    return now
+
+
+def _baseline(timeline: Timeline, start: int) -> tuple[int, Quantity | None, bool]:
+    """The last count before ``start``: its time, the count, and whether a bad value followed it."""
+    doubt = False
+    place = timeline.at(start - 1)
+    while place >= 0:
+        value = timeline.values[place]
+        found = None if value is BAD else quantity_of(value)
+        if found is not None:
+            return timeline.times[place], found, doubt
+        doubt = True
+        place -= 1
+    return start, None, False

@@ -1,0 +1,125 @@
+"""One machine: its facts come in, any stretch of time can be evaluated."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from shopfloor.kpi.account import Account, TimeClass
+from shopfloor.kpi.calendar import Calendar, Stretch
+from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
+from shopfloor.kpi.production import Production
+from shopfloor.kpi.running import Running, Stop
+from shopfloor.kpi.spec import Spec
+from shopfloor.kpi.states import STOPS, State
+
+
+class Piece(NamedTuple):
+    """A part of a stretch that counts as one class."""
+
+    start: int
+    end: int
+    name: TimeClass
+    stop: Stop | None
+
+
+class Machine:
+    """The facts of one machine, and what follows from them."""
+
+    def __init__(self, spec: Spec, facts: Facts | None = None) -> None:
+        """``facts``: what is known already."""
+        self.spec = spec
+        self.facts = facts or Facts(spec.roles)
+        self.production = Production(spec, self.facts)
+        self.running = Running(spec, self.facts, self.production)
+
+    def evaluate(self, stretch: Stretch, calendar: Calendar, now: int) -> Account:
+        """Times and quantities of a stretch as far as ``now``; what lies behind it is left out."""
+        account = Account()
+        end = min(stretch.end, now)
+        pieces = list(self._pieces(stretch, end, now))
+        for piece in pieces:
+            account.times[piece.name] += piece.end - piece.start
+            if piece.stop is not None:
+                self._lose(account, piece, piece.stop, calendar)
+        if pieces:
+            self.production.account(account, [piece.start for piece in pieces], [piece.name for piece in pieces], end)
+        return account
+
+    def _pieces(self, stretch: Stretch, end: int, now: int) -> Iterator[Piece]:
+        if stretch.kind != "shift":
+            name = TimeClass.PLANNED_STOP if stretch.kind == "break" else TimeClass.NOT_SCHEDULED
+            if end > stretch.start:
+                yield Piece(stretch.start, end, name, None)
+            return
+        stop: Stop | None = None
+        for start, until, state in self.running.segments(stretch.start, end, now):
+            if state not in STOPS:
+                stop = None
+                yield Piece(start, until, _CLASSES[state], None)
+                continue
+            stop = stop or self.running.stop_at(start, now)
+            if stop is not None:
+                name = self._stop_class(stop, now)
+                yield from (Piece(a, b, name, stop) for a, b in self._cut_by_edits(start, until))
+
+    def _stop_class(self, stop: Stop, now: int) -> TimeClass:
+        """Judged on the whole stop, never on the part inside a window."""
+        minor = stop.length(now) < self.spec.minor_stop_below
+        return TimeClass.MINOR_STOP if minor else TimeClass.UNPLANNED_STOP
+
+    def _cut_by_edits(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        marks = {mark for edit in self.facts.edits for mark in (edit.start, edit.end) if start < mark < end}
+        return pairwise(sorted({start, *marks, end}))
+
+    def _lose(self, account: Account, piece: Piece, stop: Stop, calendar: Calendar) -> None:
+        begins = _begins(piece.start, stop, calendar)
+        reason = self.reason(stop, piece.start)
+        changes = piece.start > stop.start and self.reason(stop, piece.start - 1) != reason
+        account.lose(reason, piece.end - piece.start, begins=begins or changes)
+        if begins:
+            account.minor += piece.name is TimeClass.MINOR_STOP
+            account.incidents += piece.name is TimeClass.UNPLANNED_STOP
+
+    def reason(self, stop: Stop, time: int) -> str:
+        """Why it stood at a moment of a stop: what a person says, else what its fault code means; "": nobody knows."""
+        for edit in reversed(self.facts.edits):
+            if edit.start <= time < edit.end:
+                return edit.reason
+        code = self.running.fault(stop)
+        return "" if code is None else self.spec.reasons.get(code, f"fault {code}")
+
+    def stops(self, start: int, end: int, now: int) -> Iterator[Stop]:
+        """The stops that reach into a span of time, as wholes."""
+        until = start
+        for segment in self.running.segments(start, min(end, now), now):
+            if segment.state in STOPS and segment.start >= until:
+                stop = self.running.stop_at(segment.start, now)
+                if stop is None or stop.end is None:
+                    if stop is not None:
+                        yield stop
+                    return
+                yield stop
+                until = stop.end
+
+    def affected(self, touched: Touched, now: int) -> Touched:
+        """The time whose evaluation a fact may change: stops are judged as wholes."""
+        start, end = self.running.whole(touched.start, min(touched.end, now), now)
+        return Touched(start, NEVER if touched.end == NEVER else end)
+
+    def edit(self, edit: Edit) -> Touched:
+        """A person said something about stops."""
+        return self.facts.edit(edit)
+
+
+_CLASSES: Final = {
+    State.RUNNING: TimeClass.PRODUCTION,
+    State.SETUP: TimeClass.SETUP,
+    State.PLANNED: TimeClass.PLANNED_STOP,
+    State.BLOCKED: TimeClass.BLOCKED,
+    State.UNKNOWN: TimeClass.UNKNOWN,
+}
+
+
+def _begins(time: int, stop: Stop, calendar: Calendar) -> bool:
+    """Whether ``time`` is where the stop first falls into planned time."""
+    return time <= stop.start or all(piece.kind != "shift" for piece in calendar.stretches(stop.start, time))

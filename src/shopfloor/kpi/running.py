@@ -1,0 +1,183 @@
+"""In which state a machine was when, and its stops as wholes."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from shopfloor.kpi.facts import BAD, NEVER, Facts, Known
+from shopfloor.kpi.production import Production
+from shopfloor.kpi.spec import Spec
+from shopfloor.kpi.states import STOPS, State, key, resolve
+
+
+class Segment(NamedTuple):
+    """The machine was in one state from ``start`` to ``end``."""
+
+    start: int
+    end: int
+    state: State
+
+
+class Stop(NamedTuple):
+    """The machine stood by itself, as a whole; ``end`` is None while it still stands."""
+
+    start: int
+    end: int | None
+    down: bool
+    """Whether it was in fault at least for a part of it, not only idle."""
+
+    def length(self, now: int) -> int:
+        """Length so far in ns."""
+        return (now if self.end is None else self.end) - self.start
+
+
+class Running:
+    """The states of one machine, as far as its facts tell."""
+
+    def __init__(self, spec: Spec, facts: Facts, production: Production) -> None:
+        """A view of the facts: what comes in later is seen."""
+        self._spec = spec
+        self._facts = facts
+        self._production = production
+
+    def segments(self, start: int, end: int, now: int) -> Iterator[Segment]:
+        """States from ``start`` to ``end`` without a gap, as far as known at ``now``: the future is UNKNOWN."""
+        until = min(end, now)
+        at = start
+        for segment in self._told(start, until) if "state" in self._spec.roles else self._inferred(start, until, now):
+            if segment.start > at:
+                yield Segment(at, segment.start, State.UNKNOWN)
+            yield segment
+            at = segment.end
+        if at < end:
+            yield Segment(at, end, State.UNKNOWN)
+
+    def state(self, now: int) -> State:
+        """The state right before ``now``."""
+        return next(self.segments(now - 1, now, now)).state
+
+    def _told(self, start: int, end: int) -> Iterator[Segment]:
+        """What the state tag said; nothing where it was silent."""
+        line = self._facts.lines["state"]
+        times, values = line.times, line.values
+        for place in range(max(line.at(start), 0), len(times)):
+            time, value = times[place], values[place]
+            if time >= end:
+                return
+            following = times[place + 1] if place + 1 < len(times) else end
+            until = min(following, end, self._facts.known_until("state", time, self._spec.stale))
+            if until > max(time, start) and value is not BAD:
+                yield from self._in_modes(max(time, start), until, value)
+
+    def _in_modes(self, start: int, end: int, value: Known) -> Iterator[Segment]:
+        modes = self._facts.lines.get("mode")
+        changes = [] if modes is None else [time for time, _ in modes.between(start + 1, end)]
+        for begin, until in pairwise((start, *changes, end)):
+            mode = self._facts.value_at("mode", begin)
+            found = resolve(value, mode, self._spec.states)
+            yield Segment(begin, until, found or State.UNKNOWN)
+
+    def _inferred(self, start: int, end: int, now: int) -> Iterator[Segment]:
+        """Without a state tag: units tell that it runs, a gap of ``minor_stop_below`` or longer that it stood."""
+        production = self._production
+        begin = production.before(start)
+        if begin is None:
+            begin = self._first_told()
+        if begin is None:
+            return
+        after = production.after(end)
+        marks = [begin, *production.times(max(start, begin + 1), end), now if after is None else after]
+        for one, next_one in pairwise(marks):
+            first, last = max(one, start), min(next_one, end)
+            if first < last:
+                long = next_one - one >= self._spec.minor_stop_below
+                yield from self._where_told(first, last, State.IDLE if long else State.RUNNING)
+
+    def _where_told(self, start: int, end: int, state: State) -> Iterator[Segment]:
+        """Without the time in which the counter was silent because its source was away."""
+        role = self._spec.counted[0]
+        line = self._facts.lines[role]
+        at = start
+        while at < end:
+            place = line.at(at)
+            if place >= 0 and line.values[place] is not BAD:
+                known = min(end, self._facts.known_until(role, line.times[place], self._spec.stale))
+                if known > at:
+                    following = line.times[place + 1] if place + 1 < len(line) else known
+                    yield Segment(at, min(known, following), state)
+                    at = min(known, following)
+                    continue
+            at = line.times[place + 1] if place + 1 < len(line) else end
+
+    def _first_told(self) -> int | None:
+        lines = (self._facts.lines[role] for role in self._spec.counted)
+        return min((line.times[0] for line in lines if line.times), default=None)
+
+    # --- stops
+
+    def stop_at(self, time: int, now: int) -> Stop | None:
+        """The whole stop in which the machine stands at ``time``; None when it does not stand."""
+        begin, down_before = self._back(time + 1, now)
+        if begin > time:
+            return None
+        end, down_after = self._on(time, now)
+        return Stop(begin, end, down_before or down_after)
+
+    def standing_since(self, now: int) -> int | None:
+        """Since when it stands at ``now``; without a state tag since the last unit, however long ago."""
+        if "state" not in self._spec.roles:
+            return self._production.before(now)
+        begin, _ = self._back(now, now)
+        return begin if begin < now else None
+
+    def _back(self, time: int, now: int) -> tuple[int, bool]:
+        """Since when it had stood right before ``time`` (``time`` itself when it did not), and if in fault."""
+        begin, down = time, False
+        for segment in self._backwards(time, now):
+            if segment.state not in STOPS or segment.end < begin:
+                break
+            begin, down = segment.start, down or segment.state is State.DOWN
+        return begin, down
+
+    def _on(self, time: int, now: int) -> tuple[int | None, bool]:
+        """Until when it stands from ``time`` on, None: still; and if in fault."""
+        down = False
+        for segment in self.segments(time, max(now, time + 1), now):
+            if segment.state not in STOPS:
+                return segment.start, down
+            down = down or segment.state is State.DOWN
+        return None, down
+
+    def _backwards(self, end: int, now: int) -> Iterator[Segment]:
+        """Segments before ``end``, the newest first."""
+        if "state" not in self._spec.roles:
+            last = self._production.before(end)
+            begin = self._first_told() if last is None else last
+            if begin is not None and begin < end:
+                yield from reversed(list(self.segments(begin, end, now)))
+            return
+        line = self._facts.lines["state"]
+        for place in range(line.at(end - 1), -1, -1):
+            yield from reversed(list(self._told(line.times[place], end)))
+            end = line.times[place]
+
+    def whole(self, start: int, end: int, now: int) -> tuple[int, int]:
+        """A span of time with the stops, or the gaps between units, that reach into it."""
+        begin, _ = self._back(start, now)
+        if end >= now:
+            return begin, end
+        if "state" in self._spec.roles:
+            until, _ = self._on(end, now)
+            return begin, end if until is None else max(until, end)
+        after = self._production.after(end)
+        before = self._production.before(start)
+        return begin if before is None else min(begin, before), now if after is None else after
+
+    def fault(self, stop: Stop) -> str | None:
+        """The first fault code of a stop; None when there was none."""
+        line = self._facts.lines.get("fault")
+        if line is None:
+            return None
+        inside = (value for _, value in line.between(stop.start, NEVER if stop.end is None else stop.end))
+        values: Iterable[Known] = (line.value_at(stop.start), *inside)
+        return next((code for code in map(key, values) if code not in (None, "", "0", "false")), None)

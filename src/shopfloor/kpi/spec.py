@@ -1,0 +1,63 @@
+"""How a machine is to be read, as the arithmetic needs it. Durations in ns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from shopfloor.kpi.counting import Counting
+from shopfloor.kpi.facts import Role
+from shopfloor.kpi.states import PACKML, State
+from shopfloor.plant.machine import Machine
+
+MINUTE: Final = 60_000_000_000
+
+COUNTS: Final[tuple[Role, ...]] = ("total", "good", "scrap")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One machine."""
+
+    id: str
+    roles: Mapping[Role, str]
+    """The tags that tell of it."""
+    states: Mapping[str, State] = field(default_factory=lambda: PACKML)
+    counting: Counting = "counter"
+    modulus: int | None = None
+    """What a counter's values stay below: it begins anew at 0 when it gets there."""
+    ideal_cycle: int | None = None
+    products: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Ideal cycles of products; of others ``ideal_cycle`` counts."""
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What fault codes mean, as paths in the tree of reasons: `17: machine/hydraulics`."""
+    scrap_reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    minor_stop_below: int = 5 * MINUTE
+    stale: int | None = None
+    """After this time without any sample of a tag nothing is known of it; None: it holds until its source is lost."""
+
+    @classmethod
+    def of(cls, machine: Machine) -> "Spec":
+        """As the plant file describes it."""
+        return cls(
+            machine.id,
+            cast("Mapping[Role, str]", machine.roles),
+            states={**PACKML, **{text.strip().lower(): State(state) for text, state in machine.states.items()}},
+            counting=machine.counting,
+            modulus=machine.rollover,
+            ideal_cycle=machine.ideal_cycle,
+            products=machine.products,
+            reasons=machine.reasons,
+            scrap_reasons=machine.scrap_reasons,
+            minor_stop_below=machine.minor_stop_below,
+            stale=machine.stale,
+        )
+
+    @property
+    def counted(self) -> tuple[Role, ...]:
+        """The roles that count units."""
+        return tuple(role for role in COUNTS if role in self.roles)
+
+    @property
+    def producing(self) -> tuple[Role, ...]:
+        """The roles whose units add up to what was produced."""
+        return ("total",) if "total" in self.roles else self.counted

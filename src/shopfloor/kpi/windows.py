@@ -1,0 +1,253 @@
+"""The windows of one machine: closed once, and corrected whenever a fact of the past comes, with the reason why.
+
+Time is cut into cells (calendar.Cell). Each closed cell has its account; a window's account is the sum of its
+cells'. What arrives late names the time that it touches; only the cells there are evaluated again.
+Nothing happens but at a tick, so how samples were cut into batches leaves no trace.
+"""
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from shopfloor.kpi.account import Account
+from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
+from shopfloor.kpi.facts import NEVER, Touched
+from shopfloor.kpi.machine import Machine
+
+DAY: Final = 86_400 * 1_000_000_000
+_KINDS: Final[tuple[WindowKind, ...]] = ("hour", "shift", "day")
+
+
+class Result(NamedTuple):
+    """A closed window and what became of it."""
+
+    window: Window
+    account: Account
+    revision: int
+    """0 at first; each correction counts one more."""
+    was: Account | None
+    """What was given before; None at first."""
+    why: str
+    """What corrected it; "" at first."""
+
+
+class Windows:
+    """Which windows of a machine are closed, and with which account."""
+
+    def __init__(self, machine: Machine, calendar: Calendar, remember: int) -> None:
+        """``remember``: ns for which the past can be corrected."""
+        self.machine = machine
+        self.too_late = 0
+        """Facts that came too late to correct everything that they touch."""
+        self._calendar = calendar
+        self._remember = remember
+        self._cells: list[Cell] = []
+        self._accounts: list[Account] = []
+        """Of the closed cells, in order."""
+        self._given: dict[tuple[WindowKind, int], tuple[int, Account]] = {}
+        """Revision and account of each window that was given."""
+        self._closed = 0
+        """Every cell that ends until here is closed; 0 while no fact is known."""
+        self._touched: list[tuple[Touched, str]] = []
+        self._long = 0
+        """When the stop began that was found to be no minor one while it lasts."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is known."""
+        return self._closed > 0
+
+    def touch(self, touched: Touched | None, why: str, now: int) -> None:
+        """A fact came: ``touched`` is the time that it may change, ``why`` says what it was."""
+        if touched is None:
+            return
+        floor = now - self._remember
+        if touched.start < floor:
+            self.too_late += 1
+        if touched.end <= floor:
+            return
+        start = max(touched.start, floor)
+        if not self.begun:
+            self._closed = self._day_of(start)
+        elif start < self._begin:
+            self._extend(start, now)
+        if start < self._closed:
+            self._touched.append((Touched(start, touched.end), why))
+
+    @property
+    def _begin(self) -> int:
+        return self._cells[0].start if self._cells else self._closed
+
+    def _day_of(self, time: int) -> int:
+        """Where the production day of a moment begins: windows are whole."""
+        return self._calendar.window("day", next(self._calendar.cells(time))).start
+
+    def _extend(self, time: int, now: int) -> None:
+        """Facts of days before the first one came: these are closed, too."""
+        new = list(self._between(self._day_of(time), self._begin))
+        self._cells[:0] = new
+        self._accounts[:0] = [self.machine.evaluate(cell.stretch, self._calendar, now) for cell in new]
+        for window in self._windows(new):
+            self._given.setdefault((window.kind, window.start), (-1, Account()))
+
+    def _between(self, start: int, end: int) -> Iterator[Cell]:
+        for cell in self._calendar.cells(start):
+            if cell.end > end:
+                return
+            yield cell
+
+    def tick(self, now: int) -> list[Result]:
+        """It is ``now``: close what has ended and correct what was touched. In the order of the windows' beginnings."""
+        if not self.begun:
+            return []
+        self._outgrown(now)
+        changed = self._correct(now)
+        for cell in self._between(self._closed, now):
+            self._cells.append(cell)
+            self._accounts.append(self.machine.evaluate(cell.stretch, self._calendar, now))
+            self._closed = cell.end
+            for window in self._windows([cell]):
+                if window.end == cell.end:
+                    changed.setdefault(window, "")
+        results = [result for window, why in sorted(changed.items()) if (result := self._give(window, why))]
+        if results:
+            self._forget(now)
+        return results
+
+    def _outgrown(self, now: int) -> None:
+        """A stop that was minor when its hour was closed may have become longer than that since."""
+        running = self.machine.running
+        since = running.standing_since(now)
+        if since is None or since >= self._closed or since == self._long:
+            return
+        if now - since >= self.machine.spec.minor_stop_below:
+            self._long = since
+            self._touched.append((Touched(since, NEVER), "a stop became longer than a minor one"))
+
+    def _correct(self, now: int) -> dict[Window, str]:
+        """Evaluate again what was touched; the closed windows that changed by it, with the reasons."""
+        changed: dict[Window, str] = {}
+        again: dict[int, str] = {}
+        for touched, why in self._touched:
+            start, end = self.machine.affected(touched, now)
+            first = bisect_right(self._cells, start, key=lambda cell: cell.end)
+            last = bisect_left(self._cells, end, key=lambda cell: cell.start)
+            for place in range(first, last):
+                again.setdefault(place, why)
+        self._touched.clear()
+        for place, why in sorted(again.items()):
+            cell = self._cells[place]
+            account = self.machine.evaluate(cell.stretch, self._calendar, now)
+            if account != self._accounts[place]:
+                self._accounts[place] = account
+                for window in self._windows([cell]):
+                    if window.end <= self._closed:
+                        changed.setdefault(window, why)
+        for (kind, start), (revision, _) in list(self._given.items()):
+            if revision < 0:  # of days before the first one
+                cell = self._cells[bisect_left(self._cells, start, key=lambda cell: cell.start)]
+                changed.setdefault(self._calendar.window(kind, cell), "")
+        return changed
+
+    def _windows(self, cells: Iterable[Cell]) -> Iterator[Window]:
+        """The windows that these cells are in, each once."""
+        seen: set[Window] = set()
+        for cell in cells:
+            for kind in _KINDS:
+                if kind == "shift" and not cell.shift:
+                    continue
+                window = self._calendar.window(kind, cell)
+                if window not in seen:
+                    seen.add(window)
+                    yield window
+
+    def _give(self, window: Window, why: str) -> Result | None:
+        """The window's new account; None when it says the same as before."""
+        account = self.account(window)
+        revision, was = self._given.get((window.kind, window.start), (-1, None))
+        if revision >= 0 and account == was:
+            return None
+        self._given[window.kind, window.start] = (revision + 1, account)
+        first = revision < 0
+        return Result(window, account, revision + 1, None if first else was, "" if first else why)
+
+    def account(self, window: Window) -> Account:
+        """The sum of a window's closed cells."""
+        total = Account()
+        first = bisect_left(self._cells, window.start, key=lambda cell: cell.start)
+        for place in range(first, len(self._cells)):
+            cell = self._cells[place]
+            if cell.start >= window.end:
+                break
+            if window.kind != "shift" or cell.shift == window.shift:
+                total += self._accounts[place]
+        return total
+
+    def live(self, now: int) -> tuple[Window, Account] | None:
+        """The running shift, or the day where there is none, until ``now``; None while nothing is known."""
+        if not self.begun or now <= self._closed:
+            return None
+        cell = next(self._calendar.cells(now - 1))
+        window = self._calendar.window("shift" if cell.shift else "day", cell)
+        total = self.account(window)
+        for part in self._calendar.cells(self._closed):
+            if part.start >= now:
+                break
+            if window.kind == "day" or part.shift == window.shift:
+                stretch = Stretch(part.start, min(part.end, now), part.kind, part.shift, part.day)
+                total += self.machine.evaluate(stretch, self._calendar, now)
+        return window, total
+
+    def _forget(self, now: int) -> None:
+        """Drop days that nothing can correct any more, and the facts that only they needed."""
+        floor = now - self._remember
+        if not self._cells or self._cells[0].end > floor - DAY:
+            return
+        keep = self._day_of(floor)
+        cut = bisect_left(self._cells, keep, key=lambda cell: cell.start)
+        del self._cells[:cut], self._accounts[:cut]
+        self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
+        self.machine.facts.forget(keep)
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, for ``load``."""
+        return {
+            "plan": self._plan(),
+            "first": self._cells[0].start if self._cells else 0,
+            "accounts": self._accounts,
+            "given": [(*key, *given) for key, given in self._given.items()],
+            "closed": self._closed,
+            "touched": self._touched,
+            "long": self._long,
+            "too_late": self.too_late,
+        }
+
+    def load(self, known: Mapping[str, Any]) -> None:
+        """What ``dump`` gave; where the plant file was changed since, every window is evaluated anew."""
+        self._closed, self._long, self.too_late = known["closed"], known["long"], known["too_late"]
+        self._touched = [(Touched(*touched), why) for touched, why in known["touched"]]
+        self._given = {(kind, start): (revision, _account(given)) for kind, start, revision, given in known["given"]}
+        if not known["first"]:
+            return
+        if known["plan"] == self._plan():
+            self._cells = list(self._between(known["first"], self._closed))
+            self._accounts = [_account(account) for account in known["accounts"]]
+            return
+        first = self._day_of(known["first"])
+        self._cells = list(self._between(first, self._closed))
+        self._closed = self._cells[-1].end if self._cells else first
+        self._accounts = [Account() for _ in self._cells]
+        self._touched.append((Touched(first, self._closed), "the plant file was changed"))
+        starts = {(window.kind, window.start) for window in self._windows(self._cells)}
+        self._given = {key: given for key, given in self._given.items() if key in starts}
+
+    def _plan(self) -> str:
+        """Tells one plant file from another, as far as it matters here."""
+        return hashlib.sha256(repr((self.machine.spec, self._calendar.plan)).encode()).hexdigest()
+
+
+def _account(known: object) -> Account:
+    return msgspec.convert(known, Account)

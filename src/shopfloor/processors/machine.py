@@ -1,0 +1,280 @@
+"""Machines' KPIs: times, units, stops and OEE, live and for every hour, shift and day, corrected by late data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+from pydantic import Field, PrivateAttr
+
+from shopfloor.kpi.account import Account
+from shopfloor.kpi.calendar import Calendar, Window, calendar_of
+from shopfloor.kpi.facts import BAD, Known, Role, pack, unpack
+from shopfloor.kpi.figures import Figures, Policy, figures
+from shopfloor.kpi.machine import Machine
+from shopfloor.kpi.spec import Spec
+from shopfloor.kpi.states import resolve
+from shopfloor.kpi.windows import Result, Windows
+from shopfloor.plant.components import Name, ProcessorConfig
+from shopfloor.plant.machine import Machine as MachineConfig
+from shopfloor.plant.model import Plant
+from shopfloor.plant.units import DURATION_UNITS, Duration
+from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
+from shopfloor.seams import Processor
+
+TICK: Final = "$clock/tick"
+RATIOS: Final = ("oee", "availability", "performance", "quality")
+"""Figures that are given as tags of their own; the records have all of them."""
+WINDOWS: Final = ("hour", "shift", "day")
+SURE: Final = 0.99
+"""Figures of a window of which less is known are of uncertain quality."""
+_AHEAD: Final = DURATION_UNITS["min"]
+"""How far a sample may lie in the future before it is counted as a fault of its clock."""
+_ABSURD: Final = DURATION_UNITS["h"]
+"""How far before it is left out."""
+
+
+class MachineKpiConfig(ProcessorConfig):
+    """Works out OEE, times, units and stops of machines: live, and for every hour, shift and day."""
+
+    type: Literal["machine"] = "machine"
+    machines: list[Name] | None = Field(
+        default=None, description="Of which machines, by their ids; by default of all that have a state or units."
+    )
+    every: Duration = Field(
+        default=2 * DURATION_UNITS["s"], gt=0, description="How often the live figures are given while they change."
+    )
+    remember: Duration = Field(
+        default=3 * DURATION_UNITS["d"],
+        ge=DURATION_UNITS["h"],
+        description="How far back late data corrects windows that were given already.",
+    )
+    health: tuple[float, float, float] = Field(
+        default=(0.5, 0.25, 0.25),
+        description="Weights of OEE, good units and faultless time in the health score.",
+    )
+    _plant: Plant | None = PrivateAttr(default=None)
+
+    def place(self, plant: Plant) -> None:
+        """Remember the plant: its machines, shifts and time zone."""
+        self._plant = plant
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What it is asked for and cannot do."""
+        known = {machine.id: machine for machine in self._plant.machines} if self._plant else {}
+        for wanted in self.machines or ():
+            if wanted not in known:
+                yield "machines", f"there is no machine {wanted!r} in `machines`; it has: {', '.join(known) or 'none'}"
+            elif not _tells(known[wanted]):
+                yield "machines", f"the machine {wanted!r} names no tag; give it `state`, or `good` or `total`"
+        if self.machines is None and not self._chosen():
+            yield (
+                "type",
+                "no machine in `machines` names a tag that tells of it; give one `state`, `good` or `total`",
+            )
+
+    def _chosen(self) -> list[MachineConfig]:
+        machines = self._plant.machines if self._plant is not None else []
+        wanted = self.machines
+        return [m for m in machines if _tells(m) and (wanted is None or m.id in wanted)]
+
+    def build(self) -> "MachineProcessor":
+        """The processor, which knows nothing yet."""
+        plant = self._plant
+        calendar = calendar_of(plant.plant.timezone, plant.shifts, plant.exceptions) if plant else Calendar("UTC")
+        return MachineProcessor(self._chosen(), calendar, self)
+
+    def inputs(self) -> Sequence[str]:
+        """The machines' tags, the clock, and which sources are connected."""
+        tags = dict.fromkeys(tag for machine in self._chosen() for tag in machine.roles.values())
+        return [*tags, TICK, "$source/*/connected"]
+
+    def outputs(self) -> Sequence[TagInfo]:
+        """The tags that it gives for each machine."""
+        return [info for machine in self._chosen() for info in _given(machine.id)]
+
+
+def _tells(machine: MachineConfig) -> bool:
+    return bool({"state", "good", "total"} & machine.roles.keys())
+
+
+def _given(machine: str) -> Iterator[TagInfo]:
+    title = {"oee": "OEE", "availability": "Availability", "performance": "Performance", "quality": "Quality"}
+    for name in RATIOS:
+        yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{title[name]} of the running shift")
+    for name, text in (("good", "Good units"), ("scrap", "Scrapped units")):
+        yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{text} of the running shift")
+    yield TagInfo(f"{machine}/kpi/live", data_type="json", description="All figures of the running shift")
+    for window in WINDOWS:
+        for name in RATIOS:
+            text = f"{title[name]} of the {window}"
+            yield TagInfo(f"{machine}/kpi/{window}/{name}", data_type="float", description=text)
+        yield TagInfo(f"{machine}/kpi/{window}", data_type="json", description=f"All figures of the {window}")
+
+
+class _Watched:
+    """A machine of the plant file, its windows, and what was said of it last."""
+
+    def __init__(self, machine: MachineConfig, calendar: Calendar, config: MachineKpiConfig) -> None:
+        self.machine = Machine(Spec.of(machine))
+        self.windows = Windows(self.machine, calendar, config.remember)
+        self.policy = Policy(machine.minor_stops, config.health)
+        self.said: dict[str, tuple[Value, int]] = {}
+        self.unmapped: dict[str, int] = {}
+        """State values that no mapping knows, and how often they came."""
+        self.ahead = 0
+        """Samples from the future."""
+
+
+class MachineProcessor(Processor):
+    """Facts come in with every sample; figures go out with the ticks of the clock."""
+
+    heavy: ClassVar[bool] = True
+
+    def __init__(self, machines: Sequence[MachineConfig], calendar: Calendar, config: MachineKpiConfig) -> None:
+        """Built by ``MachineKpiConfig.build``."""
+        self._every = config.every
+        self._calendar = calendar
+        self._watched = {machine.id: _Watched(machine, calendar, config) for machine in machines}
+        self._roles: dict[str, list[tuple[_Watched, Any]]] = {}
+        for watched in self._watched.values():
+            for role, tag in watched.machine.spec.roles.items():
+                self._roles.setdefault(tag, []).append((watched, role))
+        self._now = 0
+
+    def process(self, batch: Batch) -> list[Sample]:
+        """Take the facts in, and give what a tick closes, corrects or changes."""
+        found: list[Sample] = []
+        for tag, time, value, quality in zip(batch.tags, batch.times, batch.values, batch.qualities, strict=True):
+            if tag == TICK:
+                found += self._tick(time)
+            elif tag.startswith("$source/"):
+                self._presence(tag.split("/")[1], time, connected=value is True)
+            else:
+                for watched, role in self._roles.get(tag, ()):
+                    self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source)
+        return found
+
+    def _take(self, watched: _Watched, role: Role, time: int, value: Known, source: str) -> None:
+        if self._now and time > self._now + _AHEAD:
+            watched.ahead += 1
+            if time > self._now + _ABSURD:
+                return
+        machine = watched.machine
+        if isinstance(value, bytes):
+            value = BAD
+        if role == "state" and value is not BAD and resolve(value, None, machine.spec.states) is None:
+            shown = str(value)[:40]
+            watched.unmapped[shown] = watched.unmapped.get(shown, 0) + 1
+        touched = machine.facts.take(role, time, value, source)
+        watched.windows.touch(touched, f"late samples from {source}", self._now or time)
+
+    def _presence(self, source: str, time: int, *, connected: bool) -> None:
+        for watched in self._watched.values() if not connected else ():
+            touched = watched.machine.facts.lose(source, time)
+            watched.windows.touch(touched, f"{source} was away", self._now or time)
+
+    def _tick(self, now: int) -> Iterator[Sample]:
+        """Ticks only go on: one from a clock that was set back says nothing new."""
+        if now <= self._now:
+            return
+        live = now // self._every != self._now // self._every
+        self._now = now
+        for watched in self._watched.values():
+            for result in watched.windows.tick(now):
+                yield from self._closed(watched, result)
+            if live and (found := watched.windows.live(now)) is not None:
+                yield from self._live(watched, now, *found)
+
+    def _live(self, watched: _Watched, now: int, window: Window, account: Account) -> Iterator[Sample]:
+        """What changed since it was given last."""
+        found = figures(account, watched.policy)
+        quality = _sure(found)
+        values: dict[str, Value] = {name: getattr(found, name) for name in RATIOS}
+        values |= {"good": float(account.good), "scrap": float(account.scrap)}
+        state = watched.machine.running.state(now)
+        record = self._record(watched, window, account, found) | {"until": self._iso(now), "state": state.value}
+        values["live"] = _json(record)
+        for name, value in values.items():
+            if watched.said.get(name) != (value, quality):
+                watched.said[name] = (value, quality)
+                yield Sample(f"{watched.machine.spec.id}/kpi/{name}", now, value, quality)
+
+    def _closed(self, watched: _Watched, result: Result) -> Iterator[Sample]:
+        """A window's record and main figures, stamped with its beginning."""
+        window, account = result.window, result.account
+        found = figures(account, watched.policy)
+        record = self._record(watched, window, account, found) | {"revision": result.revision}
+        if result.was is not None:
+            before = figures(result.was, watched.policy)
+            record["was"] = {name: getattr(before, name) for name in RATIOS} | {
+                "good": result.was.good,
+                "scrap": result.was.scrap,
+            }
+            record["why"] = result.why
+        tag = f"{watched.machine.spec.id}/kpi/{window.kind}"
+        quality = _sure(found)
+        yield Sample(tag, window.start, _json(record), quality)
+        for name in RATIOS:
+            yield Sample(f"{tag}/{name}", window.start, getattr(found, name), quality)
+
+    def _record(self, watched: _Watched, window: Window, account: Account, found: Figures) -> dict[str, Any]:
+        record = {
+            "machine": watched.machine.spec.id,
+            "window": window.kind,
+            "start": self._iso(window.start),
+            "end": self._iso(window.end),
+            "day": window.day.isoformat(),
+            "shift": window.shift,
+            "formula": watched.policy.id,
+            **asdict(found),
+            **account.record(),
+        }
+        if self._calendar.assumed:
+            record["calendar"] = "no calendar: 24 h assumed"
+        if watched.unmapped:
+            record["unknown_states"] = dict(sorted(watched.unmapped.items())[:20])
+        if watched.windows.too_late or watched.ahead:
+            record["too_late"], record["from_the_future"] = watched.windows.too_late, watched.ahead
+        return record
+
+    def _iso(self, time: int) -> str:
+        return datetime.fromtimestamp(time // 10**9, self._calendar.zone).isoformat()
+
+    def snapshot(self) -> bytes:
+        """Everything that is known of every machine."""
+        return pack(
+            {
+                "now": self._now,
+                "machines": {
+                    name: {
+                        "facts": watched.machine.facts.dump(),
+                        "windows": watched.windows.dump(),
+                        "said": watched.said,
+                        "unmapped": watched.unmapped,
+                        "ahead": watched.ahead,
+                    }
+                    for name, watched in self._watched.items()
+                },
+            }
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Take it up again; of machines that are new nothing is known, of such that are gone nothing is kept."""
+        known = unpack(state)
+        self._now = known["now"]
+        for name, watched in self._watched.items():
+            if (found := known["machines"].get(name)) is not None:
+                watched.machine.facts.load(found["facts"])
+                watched.windows.load(found["windows"])
+                watched.said = {key: tuple(said) for key, said in found["said"].items()}
+                watched.unmapped, watched.ahead = found["unmapped"], found["ahead"]
+
+
+def _sure(found: Figures) -> int:
+    return Quality.GOOD if found.coverage is None or found.coverage >= SURE else Quality.UNCERTAIN
+
+
+def _json(record: Mapping[str, object]) -> str:
+    return msgspec.json.encode(record).decode()

@@ -1,0 +1,242 @@
+"""The processor of machines' KPIs: figures out of samples, however they are cut and whenever they come."""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shopfloor import plant
+from shopfloor.plant import PlantError
+from shopfloor.samples import Batch, Quality, Sample
+from shopfloor.seams import Processor
+from shopfloor.testing.contracts import ProcessorContract
+
+SECOND = 10**9
+BEGIN = 1_767_571_200 * SECOND  # Monday 2026-01-05, 00:00 UTC
+PLANT = """
+plant: {site: test, timezone: UTC}
+shifts:
+  - {name: early, days: mon-fri, from: "06:00", to: "14:00", breaks: ["09:00-09:15"]}
+  - {name: late, days: mon-fri, from: "14:00", to: "22:00"}
+reasons:
+  - {id: machine/hydraulics}
+machines:
+  - id: press-1
+    ideal_cycle: 10 s
+    state: press-1/state
+    good: press-1/good
+    scrap: press-1/scrap
+    fault: press-1/fault
+    reasons: {17: machine/hydraulics}
+    scrap_reason: press-1/why
+    scrap_reasons: {3: QUALITY/scratch}
+sources:
+  - name: plc
+    type: opcua
+    endpoint: opc.tcp://127.0.0.1:4840
+    tags:
+      - {tag: press-1/state, node: "ns=2;s=a"}
+      - {tag: press-1/good, node: "ns=2;s=b"}
+      - {tag: press-1/scrap, node: "ns=2;s=c"}
+      - {tag: press-1/fault, node: "ns=2;s=d"}
+      - {tag: press-1/why, node: "ns=2;s=e"}
+processors:
+  - {name: oee, type: machine}
+"""
+
+
+def built(text: str = PLANT) -> Processor:
+    return plant.parse(text, "plant.yaml", Path("/nowhere"), {}).processors[0].build()
+
+
+def at(clock: str) -> int:
+    hours, minutes, *seconds = (int(part) for part in clock.split(":"))
+    return BEGIN + (hours * 3600 + minutes * 60 + sum(seconds)) * SECOND
+
+
+def day() -> Iterator[tuple[int, Sample]]:
+    """A day of a press, as (arrival, sample): a unit every 10 s while it runs, a fault of 30 min, a minor stop."""
+    good = scrap = 0
+    said = [(at("06:00"), "state", 6), (at("07:00"), "state", 9), (at("07:00:01"), "fault", 17),
+            (at("07:30"), "state", 6), (at("07:30"), "fault", 0), (at("08:00"), "state", 4), (at("08:02"), "state", 6),
+            (at("09:00"), "state", 4), (at("09:15"), "state", 6), (at("14:00"), "state", 4)]  # fmt: skip
+    for time, name, value in said:
+        yield time, Sample(f"press-1/{name}", time, value)
+    yield at("06:00"), Sample("press-1/good", at("06:00"), 0)
+    yield at("06:00"), Sample("press-1/scrap", at("06:00"), 0)
+    yield at("06:00"), Sample("press-1/why", at("06:00"), 3)
+    for second in range(at("06:00") + 10 * SECOND, at("14:00"), 10 * SECOND):
+        state = [value for time, name, value in said if name == "state" and time < second][-1]
+        if state != 6:
+            continue
+        if (good + scrap) % 50 == 49:
+            scrap += 1
+            yield second, Sample("press-1/scrap", second, scrap)
+        else:
+            good += 1
+            yield second, Sample("press-1/good", second, good)
+
+
+def batches(samples: Sequence[tuple[int, Sample]], until: str = "15:00", every: int = 60) -> list[Batch]:
+    """In the order of arrival, with a tick every ``every`` seconds."""
+    ticks = [(time, Sample("$clock/tick", time, time)) for time in range(at("05:59"), at(until), every * SECOND)]
+    arrivals = sorted([*samples, *ticks], key=lambda arrived: arrived[0])
+    found: list[Batch] = []
+    run: list[Sample] = []
+    for _, sample in arrivals:
+        if sample.tag == "$clock/tick":
+            if run:
+                found.append(Batch.of("plc", sample.time, run))
+                run = []
+            found.append(Batch.of("$clock", sample.time, [sample]))
+        else:
+            run.append(sample)
+    return found
+
+
+def given(processor: Processor, fed: Sequence[Batch]) -> list[Sample]:
+    return [sample for batch in fed for sample in processor.process(batch)]
+
+
+def records(samples: Sequence[Sample], window: str) -> list[dict[str, Any]]:
+    return [json.loads(str(s.value)) for s in samples if s.tag == f"press-1/kpi/{window}"]
+
+
+class TestMachine(ProcessorContract):
+    splits = 5
+
+    def build(self) -> Processor:
+        return built()
+
+    def batches(self) -> Sequence[Batch]:
+        chance = random.Random(3)
+        thin = [(time, s) for time, s in day() if s.tag != "press-1/good" or time % (90 * SECOND) == 0]
+        samples = [(time + chance.choice([0, 0, 0, 40 * 60]) * SECOND, s) for time, s in thin]
+        samples += [(at("08:30"), Sample("press-1/state", at("08:30"), None, Quality.BAD))]
+        samples += [(at("08:40"), Sample("press-1/state", at("08:40"), 6))]
+        cut = [batch for batch in batches(samples, every=600) if batch.times[0] < at("09:10")]
+        lost = Batch.of("$source", at("08:50"), [Sample("$source/plc/connected", at("08:50"), False)])
+        cut.insert(len(cut) // 2, lost)
+        return cut
+
+
+def test_a_shift_as_one_would_work_it_out_by_hand() -> None:
+    """8 h less a break of 15 min: 465 min planned; 30 min fault, 2 min minor stop, so 433 min production."""
+    said = given(built(), batches(list(day())))
+    (shift,) = records(said, "shift")
+    assert (shift["shift"], shift["day"]) == ("early", "2026-01-05")
+    assert shift["seconds"] == {
+        "not_scheduled": 0, "planned_stop": 900, "setup": 0, "production": 433 * 60, "minor_stop": 120,
+        "unplanned_stop": 1800, "blocked": 0, "unknown": 0,
+    }  # fmt: skip
+    assert shift["planned_seconds"] == 465 * 60
+    assert shift["losses"]["machine/hydraulics"] == {"count": 1, "seconds": 1800}
+    produced = shift["good"] + shift["scrap"]
+    assert shift["scrap_by_reason"] == {"QUALITY/scratch": shift["scrap"]}
+    assert shift["availability"] == pytest.approx(shift["actual_seconds"] / (465 * 60))
+    assert shift["performance"] == pytest.approx(produced * 10 / shift["actual_seconds"])
+    assert shift["quality"] == pytest.approx(shift["good"] / produced)
+    assert shift["oee"] == pytest.approx(shift["availability"] * shift["performance"] * shift["quality"])
+    hours = records(said, "hour")
+    assert [record["seconds"]["unplanned_stop"] for record in hours if record["start"].startswith("2026-01-05T07")] == [
+        1800
+    ]
+
+
+def test_what_came_late_gives_the_same_figures_and_says_what_was() -> None:
+    """The whole day comes at its end: what is said last of each window is what would have been said in time."""
+    in_time = given(built(), batches(list(day())))
+    late = given(
+        built(),
+        batches(
+            [(at("14:30"), sample) for _, sample in day()] + [(at("06:00"), Sample("press-1/state", at("06:00"), 6))]
+        ),
+    )
+    for window in ("hour", "shift"):
+        last = {record["start"]: record for record in records(late, window)}
+        for record in records(in_time, window):
+            repaired = dict(last[record["start"]])
+            for key in ("was", "why", "revision"):
+                record.pop(key, None), repaired.pop(key, None)
+            assert repaired == record
+    (first, *_, last_shift) = records(late, "shift")
+    assert first["revision"] == 0
+    assert last_shift["was"]["good"] == first["good"]
+    assert last_shift["why"] == "late samples from plc"
+
+
+def test_a_lost_source_is_unknown_time_and_the_figures_are_uncertain() -> None:
+    fed = batches([pair for pair in day() if pair[0] < at("10:00")])
+    lost = Batch.of("$source", at("10:00"), [Sample("$source/plc/connected", at("10:00"), False)])
+    place = next(i for i, batch in enumerate(fed) if batch.times[0] > at("10:00"))
+    said = given(built(), [*fed[:place], lost, *fed[place:]])
+    (shift,) = records(said, "shift")
+    assert shift["seconds"]["unknown"] == 4 * 3600
+    assert shift["coverage"] == pytest.approx(1 - 4 * 3600 / (465 * 60))
+    assert shift["oee_low"] < shift["oee"] < shift["oee_high"]
+    oee = [sample for sample in said if sample.tag == "press-1/kpi/shift/oee"]
+    assert [sample.quality for sample in oee] == [Quality.UNCERTAIN]
+
+
+def test_values_that_no_mapping_knows_are_named() -> None:
+    strange = [
+        (at("06:30"), Sample("press-1/state", at("06:30"), "Kaffeepause")),
+        (at("06:45"), Sample("press-1/state", at("06:45"), 6)),
+    ]
+    said = given(built(), batches([*day(), *strange]))
+    (shift,) = records(said, "shift")
+    assert shift["unknown_states"] == {"Kaffeepause": 1}
+    assert shift["seconds"]["unknown"] == 15 * 60
+
+
+def test_without_an_ideal_cycle_there_is_no_performance() -> None:
+    said = given(built(PLANT.replace("    ideal_cycle: 10 s\n", "")), batches(list(day())))
+    (shift,) = records(said, "shift")
+    assert shift["performance"] is None
+    assert shift["oee"] is None
+    assert shift["availability"] is not None
+
+
+def test_without_a_calendar_it_is_said() -> None:
+    text = PLANT[: PLANT.index("shifts:")] + PLANT[PLANT.index("reasons:") :]
+    said = given(built(text), batches(list(day())))
+    assert records(said, "shift") == []
+    assert {record["calendar"] for record in records(said, "hour")} == {"no calendar: 24 h assumed"}
+
+
+def test_a_restart_with_another_plant_file_evaluates_the_past_anew() -> None:
+    """A break was forgotten: the shift that was given already is corrected."""
+    fed = batches(list(day()), until="14:30")
+    before = built(PLANT.replace(', breaks: ["09:00-09:15"]', ""))
+    wrong = records(given(before, fed), "shift")
+    after = built()
+    after.restore(before.snapshot())
+    corrected = records(given(after, batches([], until="14:40")[-20:]), "shift")
+    assert [record["seconds"]["planned_stop"] for record in wrong + corrected] == [0, 900]
+    assert corrected[0]["why"] == "the plant file was changed"
+    assert corrected[0]["revision"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ("type: machine}", "type: machine, machines: [press-9]}"),
+            "there is no machine 'press-9' in `machines`; it has: press-1",
+        ),
+        (("ideal_cycle: 10 s", "ideal_cycle: 0 s"), "is no ideal time for one unit; write one from 1 ms to 1 d"),
+        (
+            ("machine/hydraulics}\n    scrap", "machine/hydraulic}\n    scrap"),
+            "there is no reason 'machine/hydraulic' in `reasons`; did you mean 'machine/hydraulics'?",
+        ),
+        (("    reasons: {17", "    states: {10: runing}\n    reasons: {17"), "must be one of"),
+    ],
+)
+def test_what_is_wrong_in_the_plant_file_is_said(change: tuple[str, str], said: str) -> None:
+    assert change[0] in PLANT
+    with pytest.raises(PlantError) as caught:
+        built(PLANT.replace(*change))
+    assert said in str(caught.value)
