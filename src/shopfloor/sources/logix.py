@@ -6,7 +6,7 @@ docs/connectors/logix.md says what is guaranteed and what is not.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -14,7 +14,9 @@ from pydantic import Field, field_validator
 
 from shopfloor.plant import Duration
 from shopfloor.plant.components import Form
-from shopfloor.protocols.logix_session import Answer, Session
+from shopfloor.protocols.eip_session import Answer
+from shopfloor.protocols.logix_session import Controller, Session
+from shopfloor.protocols.sharing import shared
 from shopfloor.samples import Batch, Command, Outcome, Quality, TagInfo, Unavailable
 from shopfloor.seams import Source
 from shopfloor.sources.changes import Column, Reading, grouped
@@ -76,43 +78,41 @@ class LogixConfig(ScannedConfig):
         """The source itself; opens nothing yet."""
         return LogixSource(self)
 
+    def controller(self) -> Controller:
+        """Which controller, and how it is reached; sources for the same one share a connection."""
+        return Controller(self.host, self.port, self.path, self.timeout / _SECOND)
+
     def address(self, tag: ScannedTag) -> str:
         """As the plant file writes it."""
         return tag.address if isinstance(tag, LogixTag) else ""
 
 
 class LogixSource(Source):
-    """One connection to one controller."""
+    """The tags of one controller."""
 
     def __init__(self, config: LogixConfig) -> None:
         """Opens nothing yet."""
         self._config = config
         self._tags = {tag.tag: tag for tag in config.tags}
+        self._connection = AsyncExitStack()
         self._session: Session | None = None
         self._bad: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        """Connect and upload the tag list. Raises Unavailable that says what to look at."""
-        config = self._config
-        session = Session(config.host, config.port, config.path, config.timeout / _SECOND)
-        try:
-            await session.open()
-        except BaseException:
-            session.abort()
-            await session.close()
-            raise
-        self._session = session
+        """Connect and upload the tag list, or share what another source has. Raises Unavailable."""
+        controller = self._config.controller()
+        async with AsyncExitStack() as stack:
+            self._session = await stack.enter_async_context(shared(controller, lambda: Session(controller)))
+            self._connection = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Close the connection; without a word where it is lost or something is under way."""
-        session, self._session = self._session, None
-        if session is not None:
-            if error is not None:
-                session.abort()
-            await session.close()
+        self._session = None
+        connection, self._connection = self._connection, AsyncExitStack()
+        await connection.aclose()
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """What changed, scan by scan."""

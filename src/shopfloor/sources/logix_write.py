@@ -4,11 +4,12 @@ import asyncio
 import math
 import struct
 import time
-from typing import Final, cast
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
 
 import orjson
 
-from shopfloor.protocols.logix_session import Answer, Lost, Session
+from shopfloor.protocols.eip_session import Answer, Lost, Unfit
 from shopfloor.samples import Command, Outcome, Unavailable, Value
 from shopfloor.sources.scanning import Scale
 
@@ -20,8 +21,19 @@ _UNSIGNED: Final = {"USINT": 8, "UINT": 16, "UDINT": 32, "ULINT": 64, "BYTE": 8,
 _LONGEST: Final = 82
 
 
-class Unfit(ValueError):
-    """The value does not fit the tag's type."""
+class Readable(Protocol):
+    """A session of any of Rockwell's families."""
+
+    async def read(self, names: Sequence[str]) -> list[Answer]:
+        """What these tags hold. Raises Lost."""
+        ...
+
+    async def write(self, name: str, value: object, check: Callable[[], None]) -> str:
+        """Write a value of the tag's own type; why the controller refused it, or "".
+
+        ``check`` is called right before and may raise. Raises Lost, and Unfit for a value that cannot be written there.
+        """
+        ...
 
 
 class _Expired(Exception):
@@ -29,7 +41,7 @@ class _Expired(Exception):
 
 
 async def write(  # noqa: PLR0911  # one a way to fail
-    session: Session, command: Command, address: str, scale: Scale | None
+    session: Readable, command: Command, address: str, scale: Scale | None
 ) -> Outcome:
     """Write the command's value to the tag and read it back."""
 
@@ -50,6 +62,8 @@ async def write(  # noqa: PLR0911  # one a way to fail
         refused = await session.write(address, value, in_time)
     except _Expired:
         return _not_done(command, "the command expired before it could be sent")
+    except Unfit as error:
+        return _not_done(command, str(error))
     except (Lost, Unavailable) as error:
         return Outcome(command.id, done=None, detail=f"it is not known whether the value was written: {error}")
     if refused:
@@ -57,7 +71,7 @@ async def write(  # noqa: PLR0911  # one a way to fail
     return await _read_back(session, command, address, value, now.type)
 
 
-async def _read_back(session: Session, command: Command, address: str, value: object, kind: str) -> Outcome:
+async def _read_back(session: Readable, command: Command, address: str, value: object, kind: str) -> Outcome:
     """Done when the controller reads what was written within a second."""
     until = time.monotonic() + _PATIENCE
     while True:
