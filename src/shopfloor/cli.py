@@ -361,6 +361,25 @@ def simulate_logix(port: int, host: str, seed: int, *, with_parent: bool) -> Non
     _run(_simulate(logix_plant.serve(host, port, seed=seed, ready=ready), with_parent=with_parent))
 
 
+@simulate.command("slc")
+@click.option("--port", type=click.IntRange(1, 65535), default=44818, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--family", type=click.Choice(["slc500", "micrologix", "plc5"]), default="slc500", show_default=True,
+    help="Which processor it is.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same noise and faults.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_slc(port: int, host: str, family: Any, seed: int, *, with_parent: bool) -> None:
+    """A press line in the data files of an SLC 500, MicroLogix or PLC-5; docs/simulators.md has its addresses."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import press_slc  # noqa: PLC0415
+
+    logs.configure("warning")
+    ready = None if with_parent else partial(click.echo, f"A press line is at {host}:{port}; Ctrl-C ends it.")
+    _run(_simulate(press_slc.serve(host, port, family=family, seed=seed, ready=ready), with_parent=with_parent))
+
+
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
     from shopfloor import running  # noqa: PLC0415
 

@@ -250,6 +250,22 @@ async def test_browsing_lists_structures_down_to_their_members() -> None:
         assert all(sample.good for sample in taken.samples)
 
 
+async def test_two_sources_share_one_connection() -> None:
+    """The tag list is uploaded once; the last who leaves closes it."""
+    async with Plc() as plc:
+        config = configured(plc.port, "PV")
+        async with config.build() as one, config.model_copy(update={"name": "other"}).build() as two:
+            assert one._session is two._session
+            assert one._session is not None
+            assert one._session.uploads == 1
+            plc.put("PV", 2.5)
+            for source in (one, two):
+                async with aclosing(source.batches()) as batches:
+                    assert [sample.value for sample in await anext(batches)] == [2.5]
+        async with config.build() as again, aclosing(again.batches()) as batches:
+            assert [sample.value for sample in await anext(batches)] == [2.5]
+
+
 async def test_why_it_cannot_be_reached() -> None:
     with pytest.raises(Unavailable, match="refuses the connection; check `host` and `port`"):
         await configured(free_port()).build().__aenter__()
@@ -275,7 +291,7 @@ async def test_why_it_cannot_be_reached() -> None:
     ("service", "status", "said"),
     [
         (0x52, (0x01, 0x0312), "is `path: 3` its slot"),
-        (0x54, (0x01, 0x0113), "all of them are in use"),
+        (0x54, (0x01, 0x0113), "all its connections are in use"),
     ],
 )
 async def test_a_wrong_slot_and_a_controller_without_a_free_connection(
@@ -298,6 +314,12 @@ async def test_a_wrong_slot_and_a_controller_without_a_free_connection(
 @pytest.mark.parametrize("address", ["", "1Count", "Count[", "Count.", "Counts{0}", "A B", "Word.123"])
 def test_what_is_no_tag_is_said(address: str) -> None:
     with pytest.raises(ValidationError, match="a Logix tag like"):
+        configured(1, address)
+
+
+@pytest.mark.parametrize("address", ["N7:0", "F8:1{10}", "T4:0.ACC"])
+def test_addresses_of_older_families_are_sent_to_their_source(address: str) -> None:
+    with pytest.raises(ValidationError, match="write `type: slc` for these"):
         configured(1, address)
 
 

@@ -19,6 +19,13 @@ _GOODBYE: Final = 1.0
 """Seconds that a controller has to answer a goodbye."""
 
 
+FULL: Final = (
+    "most likely all its connections are in use: close another client (programming software, HMI, gateway), or let all "
+    "sources here have the same `host`, `port` and `timeout`, then they share one"
+)
+"""What a controller that lets nobody in may want."""
+
+
 class Answer(NamedTuple):
     """What the controller said about one tag."""
 
@@ -109,7 +116,7 @@ class EipSession(ABC):
         self._wire = Wire(timeout)
         self._driver: Any = None
         self._under_way: set[Future[Any]] = set()
-        self._broken = False
+        self._opened = self._broken = False
 
     @property
     def connected(self) -> bool:
@@ -120,6 +127,7 @@ class EipSession(ABC):
         """Connect. Raises Unavailable that says what to look at."""
         try:
             await self.run(self._open)
+            self._opened = True
         except BaseException:
             self._wire.abort()
             await self.__aexit__()
@@ -182,12 +190,9 @@ class EipSession(ABC):
         if isinstance(root, TimeoutError):
             return Lost(self._unanswered())
         if isinstance(root, OSError | CommError):
-            return Lost(f"{self} closed the connection: {root}{self._hint()}")
+            hint = "" if self._opened else f"; if it does so again and again, {FULL}"
+            return Lost(f"{self} closed the connection: {root}{hint}")
         return self._refused(" ".join(str(one) for one in chain))
-
-    def _hint(self) -> str:
-        """What a connection that is closed at once may mean."""
-        return ""
 
     def _unanswered(self) -> str:
         look = "; is the address right, the controller on, a firewall between?"

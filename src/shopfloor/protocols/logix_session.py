@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 from pycomm3 import CommError, LogixDriver
 
-from shopfloor.protocols.eip_session import Answer, EipSession
+from shopfloor.protocols.eip_session import FULL, Answer, EipSession
 from shopfloor.protocols.logix_reasons import explained
 from shopfloor.samples import Unavailable, Value
 
@@ -114,11 +114,11 @@ class Session(EipSession):
 
     def _refused(self, text: str) -> Unavailable:
         if "did not connect" in text or "forward_open" in text:
-            return Unavailable(
-                f"{self} gives no connection: all of them are in use (close another client), or there is no controller "
-                f"at `path: {self._path}`"
-            )
-        return Unavailable(f"{self} does not answer as a Logix controller; is `path: {self._path}` its slot? ({text})")
+            return Unavailable(f"{self} gives no connection: there is no controller at `path: {self._path}`, or {FULL}")
+        return Unavailable(
+            f"{self} does not answer as a Logix controller; is `path: {self._path}` its slot? For SLC 500, MicroLogix "
+            f"and PLC-5 write `type: slc` ({text})"
+        )
 
 
 def _plain(value: object) -> Value:

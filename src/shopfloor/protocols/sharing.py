@@ -51,9 +51,9 @@ async def shared(plc: Hashable, make: Callable[[], _S]) -> AsyncGenerator[_S]:
     gets a new one. Raises Unavailable.
     """
     key = (asyncio.get_running_loop(), plc)
-    entry = cast("_Shared[_S] | None", _open.get(key))
-    if entry is None or entry.lost:
-        entry = _open[key] = _Shared[_S]()
+    found = cast("_Shared[_S] | None", _open.get(key))
+    entry = _Shared[_S]() if found is None or found.lost else found
+    _open[key] = entry
     entry.users += 1
     try:
         async with entry.opening:

@@ -5,6 +5,7 @@ docs/connectors/logix.md says what is guaranteed and what is not.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
@@ -28,6 +29,7 @@ _NAMED: Final = 5
 """Tags that a log line names."""
 _log: Final = logging.getLogger(__name__)
 
+_DATA_FILE: Final = re.compile(r"(?:[NBFTCRLA]|ST)\d{1,3}:\d+.*", re.IGNORECASE)
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 _INDEX: Final = r"(\[\d+(,\d+){0,2}\])?"
 LogixName = Annotated[
@@ -47,6 +49,13 @@ class LogixTag(ScannedTag):
         description="Its name there: `Count`, `Program:Main.Step`, a member `Press.Tools[1].Wear`, a bit `Word.3`, ten "
         "elements of an array `Counts{10}` (from 5 on: `Counts[5]{10}`)."
     )
+
+    @field_validator("address")
+    @classmethod
+    def _of_logix(cls, text: str) -> str:
+        if _DATA_FILE.fullmatch(text):
+            raise ValueError(f"{text!r} is an address of SLC 500, MicroLogix or PLC-5; write `type: slc` for these")
+        return text
 
 
 class LogixConfig(ScannedConfig):

@@ -1,0 +1,127 @@
+"""Reads addresses of data files in as few commands as an answer allows; one that cannot be read costs only itself."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, cast
+
+from shopfloor.protocols.pccc_address import Address, Family
+from shopfloor.protocols.pccc_commands import Refusal
+from shopfloor.protocols.pccc_grouping import Plan, plan
+from shopfloor.protocols.pccc_session import Session
+from shopfloor.protocols.pccc_values import decode
+from shopfloor.samples import Quality
+from shopfloor.sources.changes import Column, Reading, grouped
+
+_NAMED: Final = 5
+"""Tags that a log line names."""
+_log: Final = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads the tags of one source over one session."""
+
+    def __init__(
+        self,
+        session: Session,
+        source: str,
+        tags: Sequence[tuple[str, str, Address]],
+        family: Family,
+        retry: float,
+        told: dict[int, str],
+    ) -> None:
+        """``tags`` are name, address as written, and address; ``retry`` the seconds until a refused tag is tried again.
+
+        ``told`` remembers over connections which tags were said to be bad, so that each is said once.
+        """
+        self._session = session
+        self._source = source
+        self._tags = tags
+        self._family: Family = family
+        self._retry = retry
+        self._told = told
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._bad: dict[int, float] = {}
+        """Tags that the processor refuses, and when they are tried again (event loop's time)."""
+        self._alone: set[int] = set()
+        """Tags that can be read, but not together with their neighbours."""
+
+    async def read(self, places: tuple[int, ...]) -> list[Column]:
+        """What the tags at these places have. Raises Unavailable."""
+        now = asyncio.get_running_loop().time()
+        well = tuple(place for place in places if self._bad.get(place, now) <= now)
+        if well not in self._plans:
+            addresses = {place: self._tags[place][2] for place in well}
+            self._plans[well] = plan(addresses, alone=self._alone | self._bad.keys())
+        found = await self._carry_out(self._plans[well])
+        suspects = [place for place, answer in found.items() if isinstance(answer, Refusal) and not answer.passing]
+        if suspects:
+            self._plans.clear()  # they are made anew of what is readable
+            found |= await self._one_by_one(suspects)
+        self._remember(found, now)
+        return grouped(places, [self._reading(place, found) for place in places])
+
+    async def examine(self) -> list[str]:
+        """Each tag that cannot be read, and why. Raises Unavailable."""
+        found = await self._carry_out(plan({place: at for place, (_, _, at) in enumerate(self._tags)}))
+        suspects = [place for place, answer in found.items() if isinstance(answer, Refusal)]
+        if suspects:
+            found |= await self._one_by_one(suspects)
+        return [self._described(place, answer) for place, answer in found.items() if isinstance(answer, Refusal)]
+
+    def _described(self, place: int, answer: Refusal) -> str:
+        name, address, _ = self._tags[place]
+        return f"{name} ({address}): {answer}"
+
+    async def _carry_out(self, planned: Plan) -> dict[int, bytes | Refusal]:
+        """The bytes of each tag, or why a block that it needs cannot be read."""
+        answers = await self._session.read_blocks(planned.blocks)
+        found: dict[int, bytes | Refusal] = {}
+        for place, pieces in planned.pieces.items():
+            refused = next(
+                (answers[piece.block] for piece in pieces if isinstance(answers[piece.block], Refusal)), None
+            )
+            parts = (cast("bytes", answers[block])[begin:end] for block, begin, end in pieces)
+            found[place] = b"".join(parts) if refused is None else refused
+        return found
+
+    async def _one_by_one(self, places: Sequence[int]) -> dict[int, bytes | Refusal]:
+        """Each tag in a block of its own: what is readable is separated from what is not."""
+        found = await self._carry_out(plan({place: self._tags[place][2] for place in places}, alone=places))
+        if not any(isinstance(answer, Refusal) for answer in found.values()):
+            self._alone |= set(places)  # it is what lies between them that cannot be read
+        return found
+
+    def _remember(self, found: dict[int, bytes | Refusal], now: float) -> None:
+        """When the refused are tried again, and one log line for those that are new, one for those that are back."""
+        new: list[str] = []
+        back: list[str] = []
+        for place, answer in found.items():
+            if isinstance(answer, Refusal):
+                if not answer.passing:
+                    self._bad[place] = now + self._retry
+                if self._told.get(place) != str(answer):
+                    self._told[place] = str(answer)
+                    new.append(self._described(place, answer))
+            else:
+                if self._bad.pop(place, None) is not None:
+                    self._plans.clear()
+                if self._told.pop(place, None) is not None:
+                    back.append(self._tags[place][0])
+        if new:
+            more = f"; and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
+            few = "1 tag" if len(new) == 1 else f"{len(new)} tags"
+            others = ", the others are" if len(self._told) < len(self._tags) else ""
+            _log.warning("%s: %s cannot be read%s: %s%s", self._source, few, others, "; ".join(new[:_NAMED]), more)
+        if back:
+            _log.info("%s: %d tags can be read again: %s", self._source, len(back), ", ".join(back[:_NAMED]))
+
+    def _reading(self, place: int, found: dict[int, bytes | Refusal]) -> Reading:
+        answer = found.get(place)
+        if isinstance(answer, bytes):
+            try:
+                return Reading(decode(answer, self._tags[place][2], self._family))
+            except ValueError:
+                return Reading(None, Quality.CONFIGURATION_ERROR)
+        passing = answer is not None and answer.passing
+        return Reading(None, Quality.DEVICE_FAILURE if passing else Quality.CONFIGURATION_ERROR)
