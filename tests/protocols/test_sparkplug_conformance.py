@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from shopfloor.protocols.mqtt import find_frame, variable_length
+from shopfloor.protocols.sparkplug.edge import EdgeNode
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import decode, encode
 from shopfloor.protocols.sparkplug.rules import Message, Validator
@@ -83,8 +84,6 @@ class Line:
 
     def __init__(self, broker: int) -> None:
         self.packets: list[Packet] = []
-        self.answers = bytearray()
-        """What the broker said, as it came."""
         self.port = 0
         self._broker = broker
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +97,7 @@ class Line:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, downstream = await asyncio.open_connection("127.0.0.1", self._broker)
-        back = asyncio.create_task(_pass_on(upstream, writer, self.answers))
+        back = asyncio.create_task(_pass_on(upstream, writer))
         self._tasks.add(back)
         buffer = bytearray()
         version = 0
@@ -117,10 +116,9 @@ class Line:
         await back
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(65536):
-            record += data
             writer.write(data)
     writer.close()
 
@@ -302,13 +300,23 @@ async def test_a_clean_end_leaves_the_death_behind_as_the_version_wants_it(versi
 
 
 @pytest.mark.sparkplug("tck-id-operational-behavior-data-commands-rebirth-action-1")
-async def test_who_asks_for_a_rebirth_gets_no_data_before_the_births(tmp_path: Path) -> None:
+async def test_who_asks_for_a_rebirth_gets_no_data_before_the_births(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is written while the rebirth is due waits for it."""
+    heard = asyncio.Event()
+    plain = EdgeNode.command
+
+    def command(node: EdgeNode, payload: Payload) -> None:
+        plain(node, payload)
+        heard.set()
+
+    monkeypatch.setattr(EdgeNode, "command", command)
     async with Mosquitto(tmp_path) as broker, line_to(broker) as line:
         async with edge(line, tmp_path).build() as sink:
             await sink.write(1, live("press/PV", 1.5))
             await ask_for_rebirth(broker)
-            await until(lambda: REBIRTH in line.answers, "the request came")
+            await asyncio.wait_for(heard.wait(), 30)
             await sink.write(2, live("press/PV", 2.5))
         born = ["NBIRTH", "DBIRTH", "DDATA"]
         assert line.verbs()[:6] == born * 2

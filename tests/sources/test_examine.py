@@ -11,6 +11,7 @@ from shopfloor.simulators.s7_server import Memory, S7Server
 from shopfloor.testing.programs import free_port
 from tests.sources.logix_plc import Plc
 from tests.sources.modbus_peer import Peer
+from tests.sources.test_opcua_asyncua import Plc as Server
 
 TIMEOUT = "timeout: 10 s"
 
@@ -79,6 +80,24 @@ async def test_a_logix_controller(tmp_path: Path) -> None:
     assert d.startswith(
         "d (PV.3): Invalid tag request: it cannot be asked for like this: a bit (.3) is of a whole number"
     )
+
+
+async def test_an_opc_ua_server(tmp_path: Path) -> None:
+    plc = Server()
+    await plc.begin()
+    source = f"{{name: plc, type: opcua, endpoint: '{plc.endpoint}', {TIMEOUT}, tags: ["
+    good = "{tag: a, node: 'nsu=urn:shopfloor:peer;s=PV'}"
+    bad = "{tag: b, node: 'nsu=urn:shopfloor:peer;s=Nope'}, {tag: c, node: i=85}"
+    async with plc.server:
+        assert (await probed(f"{source}{good}]}}", tmp_path)) == Probed("plc", "opcua", "ok")
+        found = await probed(f"{source}{good}, {bad}]}}", tmp_path)
+    assert found.result == "incomplete"
+    b, c = found.detail.splitlines()
+    assert b == (
+        "b (nsu=urn:shopfloor:peer;s=Nope): BadNodeIdUnknown; correct its `node`: `shopfloor browse` lists those that "
+        "are there"
+    )
+    assert c.startswith("c (i=85): BadAttributeIdInvalid; its `node` is no variable")
 
 
 async def test_of_many_tags_the_first_are_told(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.sources.logix_plc import Plc, program
 def configured(port: int, *tags: str | Mapping[str, object], **more: object) -> LogixConfig:
     listed = [{"tag": f"t{n}", "address": t} if isinstance(t, str) else t for n, t in enumerate(tags)]
     return LogixConfig.model_validate(
-        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "1 s", "tags": listed, **more}
+        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "5 s", "tags": listed, **more}
     )
 
 

@@ -22,7 +22,7 @@ class LogixRig(SourceRig):
                 "host": "127.0.0.1",
                 "port": proxy.port,
                 "rate": "20 ms",
-                "timeout": "1500 ms",
+                "timeout": "4 s",
                 "tags": tags,
             }
         )

@@ -39,7 +39,7 @@ async def peer(server: Peer) -> Peer:
 
 def configured(port: int, *tags: dict[str, object], **more: object) -> ModbusConfig:
     return ModbusConfig.model_validate(
-        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "300 ms", "retry": "200 ms",
+        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "3 s", "retry": "200 ms",
          "tags": list(tags), **more}
     )  # fmt: skip
 
@@ -170,13 +170,13 @@ async def test_a_silent_device_behind_a_gateway_costs_the_others_nothing(
     await peer.set("holding", 0, 5)
     tags = [tag("here", "holding 0"), tag("there", "holding 1", device=2)]
     with caplog.at_level(logging.INFO):
-        async with taking(configured(peer.port, *tags)) as taken:
+        async with taking(configured(peer.port, *tags, timeout="2500 ms")) as taken:
             await taken.newest("here", 5)
             await until(lambda: taken.last("there") is not None, "a bad sample")
             bad = taken.last("there")
             assert bad is not None
             assert (bad.value, bad.quality) == (None, Quality.COMMUNICATION_FAILURE)
-            for value in range(10, 15):
+            for value in range(10, 13):
                 await peer.set("holding", 0, value)
                 await taken.newest("here", value)
             await peer.ask(silent=[])
@@ -189,7 +189,7 @@ async def test_a_silent_device_behind_a_gateway_costs_the_others_nothing(
 async def test_a_device_that_never_answers_is_unavailable_and_says_what_to_look_at(peer: Peer) -> None:
     await peer.ask(silent=[9])
     with pytest.raises(Unavailable, match=r"no answer .* whether `device` \(9\) and `framing` are right"):
-        async with configured(peer.port, tag("a", "holding 0"), device=9).build():
+        async with configured(peer.port, tag("a", "holding 0"), device=9, timeout="1 s").build():
             pytest.fail("it was entered")
 
 
@@ -202,8 +202,8 @@ async def test_why_it_cannot_be_reached(peer: Peer) -> None:
         await configured(502, one, host="no.such.host.invalid").build().__aenter__()
     async with FaultProxy("127.0.0.1", peer.port) as proxy:
         proxy.black_hole()
-        with pytest.raises(Unavailable, match=r"within 0\.3 s; the connection is there"):
-            await configured(proxy.port, one).build().__aenter__()
+        with pytest.raises(Unavailable, match=r"within 1 s; the connection is there"):
+            await configured(proxy.port, one, timeout="1 s").build().__aenter__()
 
     async def full(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -32,7 +32,7 @@ def source(port: int, framing: str) -> ModbusSource:
             "port": port,
             "framing": framing,
             "rate": "20 ms",
-            "timeout": "1 s",
+            "timeout": "4 s",
             "tags": [
                 {"tag": "press/Count", "address": "40001", "type": "uint32"},
                 {"tag": "press/SP", "address": "holding 10", "type": "float64", "order": "CDAB"},

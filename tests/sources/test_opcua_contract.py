@@ -35,7 +35,7 @@ class OpcUaRig(ProxiedRig):
                 "publishing": "20 ms",
                 "sampling": "50 ms",
                 "poll": "50 ms",
-                "timeout": "1500 ms",
+                "timeout": "4 s",
                 "tags": [{"tag": f"press/{n}", "node": f"nsu=urn:shopfloor:peer;s={n}"} for n in ("PV", "SP", "Order")],
             }
         )

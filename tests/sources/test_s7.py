@@ -36,7 +36,7 @@ def config(port: int, *tags: dict[str, Any] | str, **options: Any) -> S7Config:
     listed = [{"tag": tag, "address": tag.replace("*", "")} if isinstance(tag, str) else tag for tag in tags]
     for n, tag in enumerate(listed):
         tag["tag"] = str(tag["tag"]).replace("[", "(").replace("]", ")") or f"t{n}"
-    given = {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "2 s", "retry": "50 ms"}
+    given = {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "5 s", "retry": "50 ms"}
     return S7Config.model_validate({**given, **options, "tags": listed})
 
 
@@ -439,7 +439,7 @@ async def test_put_get_that_is_not_permitted_is_told() -> None:
 async def test_a_black_hole_a_refusal_and_a_stranger_are_told_apart() -> None:
     async with simulated() as server, FaultProxy("127.0.0.1", port_of(server)) as proxy:
         proxy.black_hole()
-        assert "then says nothing" in await away(proxy.port, timeout="200 ms")
+        assert "then says nothing" in await away(proxy.port, timeout="1 s")
         proxy.reset()
         assert "refuses connections" in await away(proxy.port)
     assert "is not known here" in await away(102, host="no-such-plc.invalid")
@@ -483,7 +483,7 @@ async def test_a_garbled_answer_ends_the_connection_and_nothing_else(seed: int) 
         port = between.sockets[0].getsockname()[1]
         source = config(port, "DB1,STRING0.20", "DB1,DT40", "M0.0", "IW2", "C1", timeout="300 ms").build()
         with suppress(Unavailable):
-            async with source, asyncio.timeout(10):
+            async with source, asyncio.timeout(60):
                 outcome = await execute(source, "M0.0", True)
                 assert outcome.detail
                 async with aclosing(source.batches()) as batches:

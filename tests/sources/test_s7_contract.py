@@ -24,7 +24,7 @@ class S7Rig(ProxiedRig):
     def __init__(self, peer: Snap7Server, proxy: FaultProxy) -> None:
         self.peer, self.number = peer, 0
         config = S7Config.model_validate({
-            "name": "press", "type": "s7", "host": "127.0.0.1", "port": proxy.port, "rate": "20 ms", "timeout": "1 s",
+            "name": "press", "type": "s7", "host": "127.0.0.1", "port": proxy.port, "rate": "20 ms", "timeout": "4 s",
             "tags": [{"tag": "press/PV", "address": "DB1,REAL0"}, {"tag": "press/SP", "address": "DB1,REAL4"}],
         })  # fmt: skip
         super().__init__(config.build(), proxy)

@@ -307,7 +307,7 @@ async def test_a_birth_of_100_000_metrics_is_worked_on_beside_the_event_loop(
         for topic, payload in ((b"spBv1.0/g/NBIRTH/big", birth), (b"spBv1.0/g/NDATA/big", small)):
             await node.publish([Message(topic, encode(payload), retain=False)], 1)
         await node.close()
-        await until(lambda: len(reader.samples) == 100_001, "every metric")
+        await until(lambda: len(reader.samples) == 100_001, "every metric", 90)
         assert [sample.value for sample in reader.samples] == [*range(100_000), -7]
     assert elsewhere == [(100_001, True), (1, False)]
 

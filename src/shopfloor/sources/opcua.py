@@ -29,7 +29,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, field_validator,
 from shopfloor.plant import Duration, Secret, SourceConfig, Strict, TagName
 from shopfloor.protocols.opcua_publish import Changes
 from shopfloor.protocols.opcua_security import Trust
-from shopfloor.protocols.opcua_session import ModeName, PolicyName, Server, Session
+from shopfloor.protocols.opcua_session import ModeName, PolicyName, Server, Session, name_of
 from shopfloor.protocols.opcua_structures import StructureTypes
 from shopfloor.protocols.opcua_values import overflowed, quality
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, TagInfo, Unavailable, column
@@ -46,6 +46,15 @@ _MS: Final = 10**6
 _SECOND: Final = 10**9
 _ENDPOINT: Final = re.compile(r"opc\.tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]+)(:\d{1,5})?(/\S*)?")
 _NAMESPACE_URI: Final = re.compile(r"nsu=([^;]+);(.+)", re.DOTALL)
+
+_REMEDIES: Final = {
+    "BadNodeIdUnknown": "correct its `node`: `shopfloor browse` lists those that are there",
+    "BadNodeIdInvalid": "correct its `node`: `shopfloor browse` lists those that are there",
+    "BadAttributeIdInvalid": "its `node` is no variable; take one below it, `shopfloor browse` lists them",
+    "BadNotReadable": "let the server's configuration permit reading it",
+    "BadUserAccessDenied": "let the server's configuration permit this user to read it",
+}
+"""What to change for a node that cannot be read."""
 
 Mode = Literal["subscribe", "poll"]
 
@@ -432,6 +441,19 @@ class OpcUaSource(Source):
         if self._writer is None:
             return Outcome(command.id, done=False, detail=f"not written: {self._config.name} is not connected")
         return await self._writer.write(command, self._nodes[handle])
+
+    async def examine(self) -> AsyncIterator[str]:
+        """Each tag whose node the server does not let read. Raises Unavailable, Misconfigured."""
+        session, tags = self._connected(), self._config.tags
+        try:
+            found = await session.read([(node, AttributeIds.Value) for node in self._nodes])
+        except UaStatusCodeError as error:
+            raise session.explain(error) from error
+        for tag, answer in zip(tags, found, strict=True):
+            status = 0 if answer.StatusCode is None else int(answer.StatusCode.value)
+            if status >> 31:
+                name = name_of(status)
+                yield f"{tag.tag} ({tag.node}): {name}; {_REMEDIES.get(name, 'look at the server and what it reads')}"
 
     async def browse(self, start: str = "i=85", wanted: Sequence[str] = ()) -> AsyncIterator[TagInfo]:
         """Every variable below the node ``start`` (by default all of Objects).

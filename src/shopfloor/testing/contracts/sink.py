@@ -55,7 +55,7 @@ class SinkContract(ABC):
     """Whether the same offset twice counts once."""
     keeps: ClassVar[frozenset[str]] = frozenset(EVERY_VALUE)
     """The names in EVERY_VALUE that the other side can hold without loss."""
-    patience: ClassVar[float] = 10.0
+    patience: ClassVar[float] = 30.0
     """Seconds after which the sink must have noticed that the other side is away."""
 
     @abstractmethod

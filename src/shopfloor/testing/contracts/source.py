@@ -80,7 +80,7 @@ class SourceContract(ABC):
 
     redelivers: ClassVar[bool] = False
     """Whether the other side gives again what was yielded and not acknowledged (MQTT QoS 1, Kafka, files)."""
-    patience: ClassVar[float] = 15.0
+    patience: ClassVar[float] = 30.0
     """Seconds after which the source must have noticed that the other side is away."""
 
     @abstractmethod
