@@ -38,11 +38,15 @@ def _zone(name: str) -> str:
     return name
 
 
+Zone = Annotated[str, AfterValidator(_zone)]
+"""The name of a time zone of the IANA's list."""
+
+
 class Site(Strict):
     """Which plant this is."""
 
     site: Name = Field(description="The site's short name; the first level of topics and paths.")
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+    timezone: Zone = Field(
         default="UTC", description="IANA time zone of the site: shifts, days and hours of the reports are in it."
     )
 
