@@ -171,7 +171,7 @@ def test_text_has_its_first_character_in_the_high_byte_and_a_plc5_the_sign_first
     assert encode(1.0, parse("F8:0"), "plc5").hex() == "803f0000"
     with pytest.raises(Unfit, match="room for 4"):
         encode("ABCDE", parse("A10:0{2}"), "slc500")
-    with pytest.raises(ValueError, match="82 is the most"):
+    with pytest.raises(ValueError, match="32767 characters stand in a string that holds 82"):
         decode(b"\xff\x7f" + bytes(82), parse("ST9:0"), "slc500")
 
 

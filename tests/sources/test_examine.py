@@ -11,6 +11,7 @@ from shopfloor.simulators.s7_server import Memory, S7Server
 from shopfloor.testing.programs import free_port
 from tests.sources.logix_plc import Plc
 from tests.sources.modbus_peer import Peer
+from tests.sources.slc_plc import Plc as Slc
 from tests.sources.test_opcua_asyncua import Plc as Server
 
 TIMEOUT = "timeout: 10 s"
@@ -64,6 +65,23 @@ async def test_a_modbus_device(tmp_path: Path) -> None:
     assert b.startswith("b at holding 17 (40018): the device has nothing at this address; correct `address`")
     assert c.startswith("c at holding 0 (40001): it reads ")
     assert c.endswith("correct `order`, the address or `type`")
+
+
+async def test_an_slc_500(tmp_path: Path) -> None:
+    async with Slc() as plc:
+        plc.processor.put_word(9, 1, 1000)
+        source = f"{{name: plc, type: slc, host: 127.0.0.1, port: {plc.port}, {TIMEOUT}, tags: ["
+        good = '{tag: a, address: "N7:0"}, {tag: z, address: "B3/17"}'
+        bad = '{tag: b, address: "N99:0"}, {tag: c, address: "F8:256"}, {tag: d, address: "ST9:1"}'
+        assert (await probed(f"{source}{good}]}}", tmp_path)) == Probed("plc", "slc", "ok")
+        found = await probed(f"{source}{good}, {bad}]}}", tmp_path)
+    assert found.result == "incomplete"
+    b, c, d = found.detail.splitlines()
+    assert b.startswith(
+        "b (N99:0): there is no such file, it is of another type, or it ends before this address; compare"
+    )
+    assert c.startswith("c (F8:256): there is no such file, it is of another type, or it ends before this address; ")
+    assert d.startswith("d (ST9:1): 1000 characters stand in a string that holds 82; correct the address")
 
 
 async def test_a_logix_controller(tmp_path: Path) -> None:

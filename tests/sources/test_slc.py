@@ -28,7 +28,7 @@ def configured(port: int, *tags: str | Mapping[str, object], **more: object) -> 
     listed = [{"tag": f"t{n}", "address": t} if isinstance(t, str) else t for n, t in enumerate(tags)]
     return SlcConfig.model_validate(
         {
-            "name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "1 s", "retry": "100 ms",
+            "name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "5 s", "retry": "100 ms",
             "tags": listed, **more,
         }
     )  # fmt: skip
@@ -69,7 +69,7 @@ async def taking(config: SlcConfig) -> AsyncIterator[Taken]:
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def write(source: SlcSource, tag: str, value: Value, within: float = 5.0) -> Outcome:
+async def write(source: SlcSource, tag: str, value: Value, within: float = 30.0) -> Outcome:
     return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * 1e9)))
 
 
@@ -171,12 +171,15 @@ async def test_while_a_program_is_loaded_every_value_is_bad_and_comes_back_at_on
         await taken.newest("t1", 0.0)
 
 
-async def test_a_string_that_is_none_costs_only_itself() -> None:
+async def test_a_string_that_is_none_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
     async with Plc() as plc:
         plc.processor.put_word(9, 0, 1000)
         async with taking(configured(plc.port, "ST9:0", "ST9:1")) as taken:
             await taken.newest("t0", None, Quality.CONFIGURATION_ERROR)
             await taken.newest("t1", "")
+            plc.processor.put_text(9, 0, "well")
+            await taken.newest("t0", "well")
+    assert "t0 (ST9:0): 1000 characters stand in a string that holds 82; correct the address" in caplog.text
 
 
 WRITES: list[tuple[str, Value, int, int, int, int]] = [
@@ -330,7 +333,7 @@ async def test_why_it_cannot_be_reached() -> None:
     async with Plc() as plc, FaultProxy("127.0.0.1", plc.port) as proxy:
         proxy.black_hole()
         with pytest.raises(Unavailable, match="within 1 s, although the connection is there: is it a controller"):
-            await configured(proxy.port).build().__aenter__()
+            await configured(proxy.port, timeout="1 s").build().__aenter__()
         proxy.heal()
     async with Plc(connections=0) as plc:
         with pytest.raises(Unavailable, match="all its connections are in use: close another client"):

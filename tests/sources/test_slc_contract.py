@@ -22,7 +22,7 @@ class SlcRig(ProxiedRig):
         config = SlcConfig.model_validate(
             {
                 "name": "press", "host": "127.0.0.1", "port": proxy.port, "family": family, "rate": "20 ms",
-                "timeout": "1500 ms", "tags": tags,
+                "timeout": "4 s", "tags": tags,
             }
         )  # fmt: skip
         super().__init__(config.build(), proxy)

@@ -31,7 +31,7 @@ def _one(data: bytes, at: Address, family: Family) -> Value:
     if kind == "STRING":
         (length,) = struct.unpack_from("<H", data)
         if length > _TEXT:
-            raise ValueError(f"its length says {length}, {_TEXT} is the most")
+            raise ValueError(f"{length} characters stand in a string that holds {_TEXT}")
         return _swapped(data[WORD:])[:length].decode("latin-1")
     if kind == "REAL" and family == "plc5":
         data = data[2:4] + data[0:2]  # the word with the sign comes first

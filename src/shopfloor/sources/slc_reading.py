@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from shopfloor.protocols.pccc_address import Address, Family
@@ -58,8 +58,10 @@ class Reader:
         if suspects:
             self._plans.clear()  # they are made anew of what is readable
             found |= await self._one_by_one(suspects)
-        self._remember(found, now)
-        return grouped(places, [self._reading(place, found) for place in places])
+        readings, reasons = self._decoded(found)
+        self._remember(found, reasons, now)
+        nothing = Reading(None, Quality.CONFIGURATION_ERROR)
+        return grouped(places, [readings.get(place, nothing) for place in places])
 
     async def examine(self) -> list[str]:
         """Each tag that cannot be read, and why. Raises Unavailable."""
@@ -67,11 +69,29 @@ class Reader:
         suspects = [place for place, answer in found.items() if isinstance(answer, Refusal)]
         if suspects:
             found |= await self._one_by_one(suspects)
-        return [self._described(place, answer) for place, answer in found.items() if isinstance(answer, Refusal)]
+        return [self._described(place, reason) for place, reason in sorted(self._decoded(found)[1].items())]
 
-    def _described(self, place: int, answer: Refusal) -> str:
+    def _decoded(self, found: Mapping[int, bytes | Refusal]) -> tuple[dict[int, Reading], dict[int, str]]:
+        """The readings, and of those that are bad why."""
+        readings: dict[int, Reading] = {}
+        reasons: dict[int, str] = {}
+        for place, answer in found.items():
+            quality = Quality.CONFIGURATION_ERROR
+            if isinstance(answer, bytes):
+                try:
+                    readings[place] = Reading(decode(answer, self._tags[place][2], self._family))
+                    continue
+                except ValueError as error:
+                    reasons[place] = f"{error}; correct the address, or let the program set the text"
+            else:
+                reasons[place] = str(answer)
+                quality = Quality.DEVICE_FAILURE if answer.passing else quality
+            readings[place] = Reading(None, quality)
+        return readings, reasons
+
+    def _described(self, place: int, reason: str) -> str:
         name, address, _ = self._tags[place]
-        return f"{name} ({address}): {answer}"
+        return f"{name} ({address}): {reason}"
 
     async def _carry_out(self, planned: Plan) -> dict[int, bytes | Refusal]:
         """The bytes of each tag, or why a block that it needs cannot be read."""
@@ -92,22 +112,22 @@ class Reader:
             self._alone |= set(places)  # it is what lies between them that cannot be read
         return found
 
-    def _remember(self, found: dict[int, bytes | Refusal], now: float) -> None:
+    def _remember(self, found: Mapping[int, bytes | Refusal], reasons: Mapping[int, str], now: float) -> None:
         """When the refused are tried again, and one log line for those that are new, one for those that are back."""
         new: list[str] = []
         back: list[str] = []
         for place, answer in found.items():
-            if isinstance(answer, Refusal):
-                if not answer.passing:
-                    self._bad[place] = now + self._retry
-                if self._told.get(place) != str(answer):
-                    self._told[place] = str(answer)
-                    new.append(self._described(place, answer))
-            else:
+            if isinstance(answer, bytes):
                 if self._bad.pop(place, None) is not None:
                     self._plans.clear()
-                if self._told.pop(place, None) is not None:
-                    back.append(self._tags[place][0])
+            elif not answer.passing:
+                self._bad[place] = now + self._retry
+            reason = reasons.get(place)
+            if reason is not None and self._told.get(place) != reason:
+                self._told[place] = reason
+                new.append(self._described(place, reason))
+            elif reason is None and self._told.pop(place, None) is not None:
+                back.append(self._tags[place][0])
         if new:
             more = f"; and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
             few = "1 tag" if len(new) == 1 else f"{len(new)} tags"
@@ -115,13 +135,3 @@ class Reader:
             _log.warning("%s: %s cannot be read%s: %s%s", self._source, few, others, "; ".join(new[:_NAMED]), more)
         if back:
             _log.info("%s: %d tags can be read again: %s", self._source, len(back), ", ".join(back[:_NAMED]))
-
-    def _reading(self, place: int, found: dict[int, bytes | Refusal]) -> Reading:
-        answer = found.get(place)
-        if isinstance(answer, bytes):
-            try:
-                return Reading(decode(answer, self._tags[place][2], self._family))
-            except ValueError:
-                return Reading(None, Quality.CONFIGURATION_ERROR)
-        passing = answer is not None and answer.passing
-        return Reading(None, Quality.DEVICE_FAILURE if passing else Quality.CONFIGURATION_ERROR)
