@@ -66,6 +66,27 @@ def test_what_is_outside_the_raw_range_is_shown_and_uncertain(raw: float, expect
     assert scaled(Sample("oven/raw", 5, raw, Quality.BAD))[0].quality == Quality.BAD
 
 
+@pytest.mark.parametrize(
+    ("outside", "raw", "expected"),
+    [
+        ("clamp", 30000, (400.0, Quality.ENGINEERING_UNITS_EXCEEDED)),
+        ("clamp", -1, (0.0, Quality.ENGINEERING_UNITS_EXCEEDED)),
+        ("clamp", 27648, (400.0, Quality.GOOD)),
+        ("bad", 30000, (None, Quality.SENSOR_FAILURE)),
+        ("bad", -1, (None, Quality.SENSOR_FAILURE)),
+        ("bad", 0, (0.0, Quality.GOOD)),
+    ],
+)
+def test_what_is_outside_may_be_clamped_or_bad(outside: str, raw: int, expected: tuple[Value, int]) -> None:
+    (sample,) = scaled(Sample("oven/raw", 5, raw), tags=[{**OVEN, "outside": outside}])
+    assert (sample.value, sample.quality) == expected
+
+
+def test_a_falling_range_is_clamped_at_its_own_ends() -> None:
+    tags = [{"from": "a", "to": "b", "raw": [20, 4], "scaled": [0, 100], "outside": "clamp"}]
+    assert [s.value for s in scaled(Sample("a", 5, 3.0), Sample("a", 6, 21.0), tags=tags)] == [100.0, 0.0]
+
+
 @pytest.mark.parametrize("quality", [0, 24, 64, 84, 192, 216, 255])
 def test_quality_and_time_are_carried_over(quality: int) -> None:
     assert scaled(Sample("press-1/PV", -7, 2.0, quality)) == [Sample("press-1/PV_psi", -7, 30.0, quality)]
@@ -106,6 +127,7 @@ def test_every_sample_gives_one_whatever_its_value(values: list[Value]) -> None:
         ({"raw": [0, 1]}, "belong together"),
         ({"raw": [0, 1], "scaled": [0, 1]}, "not both"),
         ({"factor": None, "raw": [1, 1], "scaled": [0, 1]}, "are the same"),
+        ({"outside": "clamp"}, "give `raw` and `scaled`"),
         ({"factor": "two"}, "valid number"),
         ({"to": "b*"}, "must be a tag's name"),
         ({"gain": 2}, "Extra inputs"),

@@ -20,9 +20,14 @@ class Scaling(Strict):
     factor: float | None = Field(default=None, description="The value is multiplied by it; 1 by default.")
     offset: float | None = Field(default=None, description="It is added after multiplying; 0 by default.")
     raw: tuple[float, float] | None = Field(
-        default=None, description="Lowest and highest raw value, e.g. `[0, 27648]`; values outside become uncertain."
+        default=None, description="Lowest and highest raw value, e.g. `[0, 27648]`; see `outside` for others."
     )
     scaled: tuple[float, float] | None = Field(default=None, description="What they stand for, e.g. `[0, 400]`.")
+    outside: Literal["uncertain", "clamp", "bad"] = Field(
+        default="uncertain",
+        description="What becomes of values outside `raw`: worked out all the same, `uncertain`; the end of `scaled`, "
+        "uncertain too (`clamp`); or no value and `bad` quality, since a signal outside its range is a broken wire.",
+    )
     unit: str = Field(default="", description="The unit of the tag that is given.")
     description: str = Field(default="", description="What the tag that is given means.")
 
@@ -36,6 +41,8 @@ class Scaling(Strict):
             raise ValueError("give either `raw` and `scaled` or `factor` and `offset`, not both")
         if self.raw is not None and self.raw[0] == self.raw[1]:
             raise ValueError("the ends of `raw` are the same; two different values are needed")
+        if self.raw is None and self.outside != "uncertain":
+            raise ValueError("`outside` is of `raw`; give `raw` and `scaled` instead of `factor` and `offset`")
         if self.raw is None and self.factor is None and self.offset is None:
             raise ValueError("says nothing; give `factor` and `offset`, or `raw` and `scaled`")
         if self.factor == 0:
@@ -97,8 +104,17 @@ def _scaled(scaling: Scaling, time: int, value: Value, quality: int) -> Sample:
     if not math.isfinite(result):
         return Sample(scaling.target, time, None, _bad(quality, Quality.SENSOR_FAILURE))
     if scaling.raw is not None and not min(scaling.raw) <= value <= max(scaling.raw):
-        quality = min(quality, Quality.ENGINEERING_UNITS_EXCEEDED)
+        return _exceeding(scaling, time, result, quality)
     return Sample(scaling.target, time, result, quality)
+
+
+def _exceeding(scaling: Scaling, time: int, result: float, quality: int) -> Sample:
+    """The sample of a raw value outside its range."""
+    if scaling.outside == "bad":
+        return Sample(scaling.target, time, None, _bad(quality, Quality.SENSOR_FAILURE))
+    if scaling.outside == "clamp" and scaling.scaled is not None:
+        result = min(max(result, min(scaling.scaled)), max(scaling.scaled))
+    return Sample(scaling.target, time, result, min(quality, Quality.ENGINEERING_UNITS_EXCEEDED))
 
 
 def _line(scaling: Scaling, value: float) -> float:
