@@ -192,7 +192,7 @@ def test_any_order_of_coming_gives_the_same_count_and_the_same_hours(
         samples.append(Sample("a", time, level))
     rest = samples[1:]
     chance.shuffle(rest)
-    end = Sample(TICK, 0, 0), Sample(TICK, 2 * H, 0)
+    end = Sample(TICK, time, 0), Sample(TICK, time + 2 * H, 0)
     found = counted([samples[0], *rest, *end], debounce=debounce)
     edges = recount(samples, debounce)
     assert [s.value for s in found if s.tag == "units"][-1] == len(edges)
@@ -249,15 +249,15 @@ def test_an_hour_is_told_when_the_next_begins() -> None:
 
 
 def test_the_clock_tells_an_hour_in_which_nothing_came() -> None:
-    """Whatever the source's own clock says: its hours go on as ours do."""
+    """Also when the source's own clock is hours behind: its hours go on as ours do."""
     rows = pulses(BEGIN, 5)
-    ticks = [Sample(TICK, 10**18 + i * 600 * S, 0) for i in range(20)]
+    ticks = [Sample(TICK, BEGIN + 5 * H + i * 600 * S, 0) for i in range(20)]
     assert hourly([*rows, *ticks]) == [(1, 5, 192), (2, 0, 192), (3, 0, 192)]
 
 
 def test_an_hour_in_which_the_signal_was_not_known_is_uncertain() -> None:
     rows = [*pulses(BEGIN, 5), Sample(LOST, 0, False)]
-    ticks = [Sample(TICK, i * 600 * S, 0) for i in range(20)]
+    ticks = [Sample(TICK, BEGIN + (i + 1) * 600 * S, 0) for i in range(20)]
     back = [Sample(LOST, 0, True), *pulses(BEGIN + 3 * H + 600 * S, 120)]
     assert hourly([*rows, *ticks, *back]) == [(1, 5, 64), (2, 0, 64), (3, 0, 64), (4, 50, 64), (5, 60, 192)]
     bad = [*pulses(BEGIN, 5), Sample("a", BEGIN + 600 * S, None), *pulses(BEGIN + 700 * S, 120)]

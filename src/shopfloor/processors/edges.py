@@ -198,7 +198,7 @@ class _Signal:
             return
         if state.since is None:
             state.since = now
-        ahead = newest.time + max(0, now - state.since)
+        ahead = min(newest.time + max(0, now - state.since), max(newest.time, now))  # never later than what was seen
         yield from self._records(state.production.corrections(self._hours))
         yield from self._records(state.production.until(ahead, self._hours, known=state.record.known))
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,12 +27,13 @@ class Hours:
     def __init__(self, timezone: str) -> None:
         """``timezone`` is a name of the IANA's list."""
         self._calendar = Calendar(timezone)
+        self._marks = lru_cache(maxsize=16)(self._calendar.hours)
         self._last = Hour(0, 0)
 
     def around(self, time: int) -> Hour:
         """The hour of the local clock around an instant, ns UTC."""
         if not self._last.start <= time < self._last.end:
-            marks = self._calendar.hours(self._calendar.local(time))
+            marks = self._marks(self._calendar.local(time))
             place = bisect_right(marks, time)
             self._last = Hour(marks[place - 1], marks[place])
         return self._last
