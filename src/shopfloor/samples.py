@@ -73,8 +73,8 @@ class Batch:
     """
 
     __slots__ = (
-        "checkpoint", "lost_before", "qualities", "received", "server_times", "source", "statuses", "tags", "times",
-        "values",
+        "checkpoint", "complete", "lost_before", "qualities", "received", "server_times", "source", "statuses", "tags",
+        "times", "values",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913  # a column each
@@ -90,12 +90,15 @@ class Batch:
         server_times: Sequence[int] | None = None,
         checkpoint: bytes | None = None,
         lost_before: int = 0,
+        complete: bool = False,
     ) -> None:
         """Take columns of equal length.
 
         ``received`` is the time of reception, ns UTC. ``checkpoint`` is where the source would go on
         after a restart; it is stored in the transaction that makes the batch durable. ``lost_before``
         counts values that the other side says it dropped before this batch (queue overflow).
+        ``complete`` says that nothing is missing although the source was away: the other side has kept what it
+        had to say, and gives it from this batch on; such a batch may be empty.
         ``qualities`` left out means all good. Raises ValueError when columns differ in length.
         """
         self.source = source
@@ -113,6 +116,7 @@ class Batch:
         )
         self.checkpoint = checkpoint
         self.lost_before = lost_before
+        self.complete = complete
         size = len(tags)
         if not (
             size == len(self.times) == len(values) == len(self.qualities)

@@ -153,11 +153,18 @@ class Sum(Processor):
         self.total = float(state)
 
 
+class HeavySum(Sum):
+    """The same, with a state that is stored now and then."""
+
+    heavy = True
+
+
 class SumConfig(ProcessorConfig):
     type: str = "sum"
+    heavy: bool = False
 
     def build(self) -> Sum:
-        return Sum()
+        return HeavySum() if self.heavy else Sum()
 
     def inputs(self) -> list[str]:
         return ["press-1/PV"]

@@ -43,6 +43,8 @@ async def test_a_cable_that_was_out_costs_no_count(tmp_path: Path, monkeypatch: 
             stored = [value for value in series.values if isinstance(value, int)]
             assert set(range(stored[0], last + 1)) <= set(stored), "no count is missing"
             assert stored == sorted(stored)
+            told = await pipeline.historian.history("$source/plc/complete", 0, END, limit=10)
+            assert len(told.values) > 0, "that nothing is missing is told to the figures"
             assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
 
 

@@ -175,13 +175,17 @@ async def test_what_a_sink_does_not_want_is_counted_as_filtered(bench: Bench) ->
         assert await balanced(pipeline)
 
 
-async def test_a_processor_counts_each_sample_once_over_restarts(bench: Bench) -> None:
+@pytest.mark.parametrize("heavy", [False, True])
+async def test_a_processor_counts_each_sample_once_over_restarts(bench: Bench, *, heavy: bool) -> None:
     """Its sum over five runs of the plant is the sum of everything that was given."""
     for run in range(5):
-        async with bench.running(processors=[SumConfig(name="sum", type="sum")]):
-            bench.machine.give(*[1.0] * 10)
+        async with bench.running(processors=[SumConfig(name="sum", type="sum", heavy=heavy)]) as pipeline:
+            for _ in range(10):
+                bench.machine.give(1.0)
             expected = (run + 1) * 10.0
             await until(partial(bench.holds, expected), "the sum of this run")
+            await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commits")
+            assert await balanced(pipeline)
     sums = [sample.value for sample in bench.store.samples if sample.tag == "press-1/sum"]
     assert sums == [float(i + 1) for i in range(50)]
 

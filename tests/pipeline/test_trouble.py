@@ -10,7 +10,7 @@ import pytest
 
 from shopfloor.journal import balances
 from shopfloor.journal.writer import Fresh, Work, Writer
-from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, runner
+from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, processors, runner
 from shopfloor.samples import Batch, Rejected, Unavailable
 from shopfloor.seams import Source
 from tests.pipeline.hands import AWAY, BEGIN, Bench, HandConfig, Shelf, ShelfConfig, SumConfig, state, until
@@ -149,8 +149,13 @@ async def test_a_batch_of_nothing_but_a_checkpoint_is_offered_to_no_sink(bench: 
     assert len(bench.store.offsets) == 1
 
 
-async def test_a_processor_paused_while_it_commits_gives_nothing_twice(bench: Bench) -> None:
-    async with bench.running(processors=[SumConfig(name="sum", type="sum")]) as pipeline:
+@pytest.mark.parametrize(("heavy", "store_every"), [(False, 0), (True, 0.02), (True, 60)])
+async def test_a_processor_paused_while_it_commits_gives_nothing_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, heavy: bool, store_every: float
+) -> None:
+    """Also one whose state is stored now and then, and what came since is folded again."""
+    monkeypatch.setattr(processors, "STORE_EVERY", store_every)
+    async with bench.running(processors=[SumConfig(name="sum", type="sum", heavy=heavy)]) as pipeline:
         for i in range(60):
             bench.machine.give(1.0)
             await until(lambda: bench.machine.acknowledged > i, "the input")  # noqa: B023  # done with at once

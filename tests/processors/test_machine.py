@@ -181,6 +181,25 @@ def test_a_lost_source_is_unknown_time_and_the_figures_are_uncertain() -> None:
     assert [sample.quality for sample in oee] == [Quality.UNCERTAIN]
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_source_that_kept_everything_leaves_no_gap(*, complete: bool) -> None:
+    """From 10:00 to 11:00 the connection is out; what the other side had kept comes at 11:00."""
+    samples = [(at("11:00") if at("10:00") <= time < at("11:00") else time, sample) for time, sample in day()]
+    fed = batches(samples)
+    events = [("10:00", "connected", False), ("10:20", "connected", True), ("10:20", "connected", False)]
+    events += [("10:59", "connected", True)] + [("11:01", "complete", True)] * complete
+    for clock, what, value in events:
+        place = next(i for i, batch in enumerate(fed) if batch.times[0] > at(clock))
+        fed.insert(place, Batch.of("$source", at(clock), [Sample(f"$source/plc/{what}", at(clock), value)]))
+    (plain,) = records(given(built(), batches(list(day()))), "shift")
+    *_, shift = records(given(built(), fed), "shift")
+    assert (shift["oee"] == plain["oee"]) == complete
+    assert (shift["coverage"] == 1) == complete
+    hours = [record for record in records(given(built(), fed), "hour") if record["start"].startswith("2026-01-05T10")]
+    assert hours[0]["seconds"]["unknown"] > 3590
+    assert (hours[-1]["seconds"]["unknown"] == 0) == complete
+
+
 def test_values_that_no_mapping_knows_are_named() -> None:
     strange = [
         (at("06:30"), Sample("press-1/state", at("06:30"), "Kaffeepause")),

@@ -161,6 +161,25 @@ async def test_what_is_durable_is_acknowledged_and_does_not_come_again(tmp_path:
             assert [sample.value for sample in await read(source, 1)] == [2]
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_that_nothing_is_missing_is_said_where_the_broker_kept_it(tmp_path: Path, qos: int) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        source = config(broker.port, topics=[{"topic": "cell/#", "qos": qos}]).build()
+        complete: list[bool] = []
+        for value in (b"1", b"2"):
+            async with source, aclosing(source.batches()) as batches:
+                await say(broker.port, ("cell/a", value))
+                batch = await anext(batches)
+                complete.append(batch.complete)
+                while not len(batch):
+                    batch = await anext(batches)
+                reading = asyncio.create_task(anext(batches))  # acknowledges
+                await asyncio.sleep(0)
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+        assert complete == [False, qos == 1]
+
+
 async def test_a_restart_of_the_broker_is_unavailable_and_then_all_is_well(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path)
     async with broker:

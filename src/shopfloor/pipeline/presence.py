@@ -56,6 +56,11 @@ class Presence:
         batch.checkpoint = _encode(self._connected)
         await self._journal.append(batch)
 
+    async def complete(self, name: str) -> None:
+        """Journal that nothing is missing although the source was away. Raises Unavailable when the disk refuses."""
+        now = self._clock()
+        await self._journal.append(Batch(SOURCE, now, (f"$source/{name}/complete",), (now,), (True,)))
+
     async def lost(self, name: str) -> None:
         """Journal that a source is lost, if the journal takes it soon."""
         with contextlib.suppress(Unavailable, TimeoutError):

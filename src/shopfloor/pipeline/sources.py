@@ -73,6 +73,8 @@ class SourceRunner(Runner):
                 await self._presence.lost(self.name)
 
     async def _take(self, batch: Batch) -> None:
+        if batch.complete:
+            await self._presence.complete(self.name)
         if not len(batch) and batch.checkpoint is None and not batch.lost_before:
             return
         batch.source = self.name

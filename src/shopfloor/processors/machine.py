@@ -88,7 +88,7 @@ class MachineKpiConfig(ProcessorConfig):
     def inputs(self) -> Sequence[str]:
         """The machines' tags, the clock, and which sources are connected."""
         tags = dict.fromkeys(tag for machine in self._chosen() for tag in machine.roles.values())
-        return [*tags, TICK, "$source/*/connected"]
+        return [*tags, TICK, "$source/*/connected", "$source/*/complete"]
 
     def outputs(self) -> Sequence[TagInfo]:
         """The tags that it gives for each machine."""
@@ -127,6 +127,15 @@ class _Watched:
         """Samples from the future."""
 
 
+class _Source(msgspec.Struct):
+    """What is known of a source's connection."""
+
+    lost: int = 0
+    """Since when it has not been there without a gap, ns UTC; 0: it was never lost."""
+    silent: bool = False
+    """Whether it has given nothing since it connected."""
+
+
 class MachineProcessor(Processor):
     """Facts come in with every sample; figures go out with the ticks of the clock."""
 
@@ -141,16 +150,20 @@ class MachineProcessor(Processor):
         for watched in self._watched.values():
             for role, tag in watched.machine.spec.roles.items():
                 self._roles.setdefault(tag, []).append((watched, role))
+        self._sources: dict[str, _Source] = {}
         self._now = 0
 
     def process(self, batch: Batch) -> list[Sample]:
         """Take the facts in, and give what a tick closes, corrects or changes."""
         found: list[Sample] = []
+        if (known := self._sources.get(batch.source)) is not None:
+            known.silent = False
         for tag, time, value, quality in zip(batch.tags, batch.times, batch.values, batch.qualities, strict=True):
             if tag == TICK:
                 found += self._tick(time)
             elif tag.startswith("$source/"):
-                self._presence(tag.split("/")[1], time, connected=value is True)
+                _, source, what = tag.split("/")
+                self._presence(source, what, time, connected=value is True)
             else:
                 for watched, role in self._roles.get(tag, ()):
                     self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source)
@@ -170,10 +183,25 @@ class MachineProcessor(Processor):
         touched = machine.facts.take(role, time, value, source)
         watched.windows.touch(touched, f"late samples from {source}", self._now or time)
 
-    def _presence(self, source: str, time: int, *, connected: bool) -> None:
-        for watched in self._watched.values() if not connected else ():
-            touched = watched.machine.facts.lose(source, time)
-            watched.windows.touch(touched, f"{source} was away", self._now or time)
+    def _presence(self, source: str, what: str, time: int, *, connected: bool) -> None:
+        """A source came, was lost, or has said that nothing is missing since."""
+        known = self._sources.setdefault(source, _Source())
+        if what == "complete":
+            self._covered(source, known.lost, time)
+        elif connected:
+            known.silent = True
+        else:
+            # Lost again before it gave anything: it is still the first loss that is to be made up for.
+            known.lost = known.lost if known.silent and known.lost else time
+            known.silent = False
+            for watched in self._watched.values():
+                touched = watched.machine.facts.lose(source, time)
+                watched.windows.touch(touched, f"{source} was away", self._now or time)
+
+    def _covered(self, source: str, since: int, now: int) -> None:
+        for watched in self._watched.values() if since else ():
+            touched = watched.machine.facts.cover(source, since, now)
+            watched.windows.touch(touched, f"{source} had kept what happened", self._now or now)
 
     def _tick(self, now: int) -> Iterator[Sample]:
         """Ticks only go on: one from a clock that was set back says nothing new."""
@@ -247,6 +275,7 @@ class MachineProcessor(Processor):
         return pack(
             {
                 "now": self._now,
+                "sources": self._sources,
                 "machines": {
                     name: {
                         "facts": watched.machine.facts.dump(),
@@ -264,6 +293,7 @@ class MachineProcessor(Processor):
         """Take it up again; of machines that are new nothing is known, of such that are gone nothing is kept."""
         known = unpack(state)
         self._now = known["now"]
+        self._sources = msgspec.convert(known["sources"], dict[str, _Source])
         for name, watched in self._watched.items():
             if (found := known["machines"].get(name)) is not None:
                 watched.machine.facts.load(found["facts"])

@@ -209,6 +209,8 @@ class MqttSource(Source):
             yield Batch(self._config.name, time_ns(), [], [], [], checkpoint=self._client_id.encode())
             self._durable_name = True
             await self._subscribe(session)
+        elif session.session_present and all(topic.qos for topic in self._config.topics):
+            yield Batch(self._config.name, time_ns(), [], [], [], complete=True)  # the broker has kept everything
         async with aclosing(session.arrivals()) as reads:
             async for arrivals in reads:
                 while len(arrivals) < _TOGETHER and (more := session.taken()):

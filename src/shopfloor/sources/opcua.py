@@ -337,7 +337,9 @@ class OpcUaSource(Source):
                 for task in done:
                     feed = pending.pop(task)
                     delivery = task.result()
-                    if len(batch := self._batch(delivery)):
+                    batch = self._batch(delivery)
+                    batch.complete = delivery.complete and len(feeds) == 1  # what is polled was not seen meanwhile
+                    if len(batch) or batch.complete:
                         yield batch
                     feed.acknowledge(delivery)
                     if isinstance(feed, Subscription):

@@ -46,6 +46,8 @@ class Delivery:
     """Messages that the server no longer had: each at least one value."""
     sequences: Sequence[int] = ()
     checkpoint: bytes | None = None
+    complete: bool = False
+    """Whether nothing is missing although the connection was lost before."""
 
 
 class Feed(Protocol):

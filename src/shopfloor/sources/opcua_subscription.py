@@ -29,6 +29,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from shopfloor.protocols.opcua_publish import Changes, Malformed, Publication, read, read_message
 from shopfloor.protocols.opcua_session import Session, name_of
 from shopfloor.protocols.opcua_structures import StructureTypes
+from shopfloor.protocols.opcua_values import overflowed
 from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sources.opcua_feed import Delivery, Item
 
@@ -103,6 +104,8 @@ class Subscription:
         self._sequence = 0
         self.proven = True
         """False until a subscription from before has said something: not every server goes on with it."""
+        self._returned = False
+        """Whether one from before was taken over and has not said yet whether something is missing."""
         self._mute = False
         """Whether it said nothing although the connection held."""
         self.spoke = 0.0
@@ -264,6 +267,7 @@ class Subscription:
         for item in self.items.values():
             item.server_id, item.status = (None if item.handle in refused else known.get(item.handle, 0)), 0
         self.proven = False
+        self._returned = True
         self.spoke = before.spoke if before is not None and before.id == self.id else self._now()
         return True
 
@@ -387,6 +391,11 @@ class Subscription:
             while len(delivery.changes) < MOST and (publication := await self._received()) is not None:
                 more = publication.more
                 self._take(publication, delivery, sequences)
+            if self._returned and self.proven:
+                self._returned = False
+                delivery.complete = not (delivery.lost or self._lost or any(map(overflowed, delivery.changes.statuses)))
+                if not len(delivery.changes):
+                    break
             if len(delivery.changes) or delivery.lost:
                 collect_until = collect_until or self._now() + COALESCE
                 complete = not more or not self._under_way or self._ended

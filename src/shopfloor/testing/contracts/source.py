@@ -172,9 +172,9 @@ class SourceContract(ABC):
         async with self.rig(tmp_path) as rig:
             async with rig.source, aclosing(rig.source.batches()) as batches:
                 await rig.change()
-                unacknowledged = await asyncio.wait_for(anext(batches), self.patience)
+                unacknowledged = await asyncio.wait_for(_samples(batches), self.patience)
             async with rig.source, aclosing(rig.source.batches()) as batches:
-                again = await asyncio.wait_for(anext(batches), self.patience)
+                again = await asyncio.wait_for(_samples(batches), self.patience)
             wanted = {(sample.tag, str(sample.value)) for sample in unacknowledged}
             assert wanted <= {(sample.tag, str(sample.value)) for sample in again}
 
@@ -275,6 +275,14 @@ class SourceContract(ABC):
 async def _exhausted(batches: AsyncGenerator[Batch]) -> None:
     async for _ in batches:
         pass
+
+
+async def _samples(batches: AsyncGenerator[Batch]) -> Batch:
+    """The next batch that is not empty."""
+    async for batch in batches:
+        if len(batch):
+            return batch
+    pytest.fail("the source ended")
 
 
 def _writable(rig: SourceRig) -> tuple[str, Value]:
