@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from pydantic import ValidationError
 
-from shopfloor.samples import Command, Outcome, Quality, Sample, Unavailable, Value
+from shopfloor.samples import Command, Misconfigured, Outcome, Quality, Sample, Unavailable, Value
 from shopfloor.simulators.press_slc import Family
 from shopfloor.simulators.slc_controller import DataFile
 from shopfloor.sources.logix import LogixConfig
@@ -323,6 +323,30 @@ async def test_two_sources_hear_of_a_lost_connection_and_share_the_next() -> Non
                     return False
 
             await until(back, "a new connection beside the lost one")
+
+
+@pytest.mark.parametrize("family", ["slc500", "micrologix"])
+async def test_browsing_finds_files_and_their_lengths(family: Family) -> None:
+    """What it lists is what the plant file takes, and as long as the files are."""
+    async with Plc(family) as plc, configured(plc.port, family=family).build() as source:
+        found = {info.address: info for info in [info async for info in source.browse()]}
+        files_ = {f"{f.letter}{n}": f.elements for n, f in plc.processor.files.items() if f.letter not in "OIS"}
+        wanted = {f"{file}:0{{{n}}}" for file, n in files_.items() if file[0] not in "TCR"}
+        wanted |= {f"{file}:0.ACC{{{n}}}" for file, n in files_.items() if file[0] in "TC"}
+        assert wanted | {"S:0{83}", "I:9.0{2}", "O:0.0{2}", "R6:0.LEN{10}", "T4:0.PRE{50}"} <= found.keys()
+        assert found["F8:0{256}"].data_type == "REAL[256]"
+        assert found["T4:0.ACC{50}"].tag == "T4/ACC"
+        assert set(plc.processor.commands) <= {0x03, 0xA2}  # it only reads
+        config = configured(plc.port, *({"tag": i.tag, "address": i.address} for i in found.values()), family=family)
+        async with taking(config) as taken:
+            await until(lambda: len(taken.samples) >= len(found), "what was browsed can be read")
+            assert all(sample.good for sample in taken.samples)
+
+
+async def test_a_plc5_cannot_be_browsed() -> None:
+    async with Plc("plc5") as plc, configured(plc.port, family="plc5").build() as source:
+        with pytest.raises(Misconfigured, match="take the addresses from the programming software"):
+            await anext(source.browse())
 
 
 async def test_why_it_cannot_be_reached() -> None:

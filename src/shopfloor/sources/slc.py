@@ -14,10 +14,11 @@ from shopfloor.plant import Duration
 from shopfloor.protocols.pccc_address import Family, parse
 from shopfloor.protocols.pccc_session import Plc, Session
 from shopfloor.protocols.sharing import shared
-from shopfloor.samples import Batch, Command, Outcome, Unavailable
+from shopfloor.samples import Batch, Command, Outcome, TagInfo, Unavailable
 from shopfloor.seams import Source
 from shopfloor.sources.logix_write import write
 from shopfloor.sources.scanning import ScannedConfig, ScannedTag, Scanner
+from shopfloor.sources.slc_browse import browse
 from shopfloor.sources.slc_reading import Reader
 
 _SECOND: Final = 10**9
@@ -111,12 +112,20 @@ class SlcSource(Source):
         for line in await self._reader().examine():
             yield line
 
-    def _reader(self) -> Reader:
+    async def browse(self) -> AsyncIterator[TagInfo]:
+        """Every data file as ranges, found by reading. Raises Misconfigured for a PLC-5, Unavailable."""
+        async for found in browse(self._connected(), self._config.family):
+            yield found
+
+    def _connected(self) -> Session:
         if self._session is None:
             raise Unavailable(f"{self._config.name} is not connected")
+        return self._session
+
+    def _reader(self) -> Reader:
         config = self._config
         tags = [(tag.tag, tag.address, parse(tag.address, config.family)) for tag in config.tags]
-        return Reader(self._session, config.name, tags, config.family, config.retry / _SECOND, self._told)
+        return Reader(self._connected(), config.name, tags, config.family, config.retry / _SECOND, self._told)
 
     async def execute(self, command: Command) -> Outcome:
         """Write in the address's own type, unless the command has expired, and read back."""
