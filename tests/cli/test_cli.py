@@ -29,7 +29,7 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a simulated press."""
     port = free_port()
     log = tmp_path_factory.mktemp("press")
-    with ServerProcess([*RUN, "simulate", "opcua", "--port", str(port)], port, folder=log, within=40):
+    with ServerProcess([*RUN, "simulate", "opcua", "--port", str(port)], port, folder=log, within=90):
         yield port
 
 
@@ -118,7 +118,7 @@ def test_a_plant_runs_is_written_to_and_stops_by_sigterm(tmp_path: Path, press: 
     """run, send, tap, ledger and audit verify over one journal."""
     console = free_port()
     path, url = plant_file(tmp_path, press, console), f"http://127.0.0.1:{console}"
-    with ServerProcess([*RUN, "run", str(path)], console, folder=tmp_path, within=40) as server:
+    with ServerProcess([*RUN, "run", str(path)], console, folder=tmp_path, within=90) as server:
         sent = shopfloor("send", "press-1/SP", "35", "--url", url, folder=tmp_path)
         deadline = time.monotonic() + 20  # the source may still be connecting
         while sent.returncode != 0 and time.monotonic() < deadline:

@@ -20,6 +20,8 @@ class Plc:
         self.endpoint = f"opc.tcp://127.0.0.1:{self.port}"
         self.count = 0
         self.acknowledged: set[int] = set()
+        self.counts = True
+        """Put to False, it rests: a slow machine would never be done with what comes all the time."""
 
     @asynccontextmanager
     async def running(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
@@ -48,8 +50,9 @@ class Plc:
 
     async def _go_on(self, node: object) -> None:
         while True:
-            self.count += 1
-            await node.write_value(ua.Variant(self.count, ua.VariantType.Int64))  # type: ignore[attr-defined]
+            if self.counts:
+                self.count += 1
+                await node.write_value(ua.Variant(self.count, ua.VariantType.Int64))  # type: ignore[attr-defined]
             await asyncio.sleep(0.005)
 
     def _remember(self, result: ua.PublishResult | None) -> None:

@@ -70,7 +70,7 @@ class ServerProcess:
         host: str = "127.0.0.1",
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
-        within: float = 20.0,
+        within: float = 60.0,
         ready: Callable[[], bool] | None = None,
     ) -> None:
         """Prepare ``command``; nothing runs yet.
