@@ -56,7 +56,7 @@ def send(url: str, tag: str, value: str) -> int:
     _demand(answer)
     outcome = answer.json()
     words = {True: "", False: "NOT written: ", None: "UNKNOWN, look at the machine: "}
-    click.echo(f"{tag} = {value}: {words[outcome['done']]}{outcome['detail']}")
+    click.echo(f"{tag} = {value}: {words[outcome['done']]}{outcome['detail'].removeprefix('not written: ')}")
     return 0 if outcome["done"] else 1
 
 

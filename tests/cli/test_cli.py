@@ -47,7 +47,7 @@ sources:
       - {{tag: press-1/SP, node: "ns=2;s=Channel1.Device1.SP"}}
 {tags}
 historian: {{type: duckdb}}
-commands: {{allow: [{{tag: press-1/SP, range: [0, 80]}}]}}
+commands: {{allow: [{{tag: press-1/SP, range: [0, 80]}}, {{tag: press-1/PV}}]}}
 console: {{listen: "127.0.0.1:{console}"}}
 """,
         encoding="utf-8",
@@ -128,6 +128,8 @@ def test_a_plant_runs_is_written_to_and_stops_by_sigterm(tmp_path: Path, press: 
         refused = shopfloor("send", "press-1/SP", "99", "--url", url, folder=tmp_path)
         assert refused.returncode == 2
         assert "0 to 80" in refused.stderr
+        kept = shopfloor("send", "press-1/PV", "5", "--url", url, folder=tmp_path)
+        assert (kept.returncode, kept.stdout.count("written")) == (1, 1), kept.stdout + kept.stderr
         negative = shopfloor("send", "press-1/SP", "-5", "--url", f"127.0.0.1:{console}/", folder=tmp_path)
         assert negative.returncode == 2
         assert "0 to 80, not -5" in negative.stderr

@@ -262,7 +262,7 @@ async def test_values_are_written_and_read_back(
         (tag("t", "40001"), 65536, "0 to 65535"),
         (tag("t", "40001"), 1.5, "whole numbers"),
         (tag("t", "00001"), 1, "true and false"),
-        (tag("t", "30001"), 1, "can only be read"),
+        (tag("t", "30001"), 1, "an input register can only be read; write a coil or a holding register"),
         (tag("t", "40001", writable=False), 1, "the plant file says"),
         (tag("t", "40301"), 1, "nothing at this address"),
         (tag("t", "40001.3"), True, "set `bit_writes: read-write`"),

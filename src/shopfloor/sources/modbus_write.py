@@ -13,6 +13,7 @@ from shopfloor.samples import Command, Outcome, Unavailable, Value
 _PATIENCE: Final = 1.0
 """Seconds that a device has to take the value over into what it reads out."""
 _AGAIN: Final = 0.02
+_READ_ONLY: Final = {"input": "an input register", "discrete": "a discrete input"}
 _NOT_KNOWN: Final = frozenset({line_.DEVICE_FAILURE, line_.NO_ANSWER})
 """Exceptions after which nobody knows whether the value arrived."""
 
@@ -33,7 +34,7 @@ class Writer:
     async def write(self, command: Command, value: Value, device: int, place: Place, layout: Layout) -> Outcome:  # noqa: PLR0911  # one a way to fail
         """Write ``value``, the command's in raw units, and read it back."""
         if place.kind not in WRITABLE:
-            return _not_done(command, f"a {place.kind} can only be read; write a coil or a holding register")
+            return _not_done(command, f"{_READ_ONLY[place.kind]} can only be read; write a coil or a holding register")
         try:
             words = layout.encode(value)
         except Unfit as error:
