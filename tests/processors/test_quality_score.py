@@ -178,6 +178,13 @@ def test_windows_are_told_by_samples_and_by_the_clock() -> None:
     ]  # fmt: skip
 
 
+def test_a_unit_and_a_window_with_an_uncertain_value_are_uncertain() -> None:
+    rows = [at(0, "t", 200), at(0, "v", 1.0), at(0, "n", 0), at(10, "t", 205, 84), at(20, "t", 200), at(30, "n", 1)]
+    rows += [at(40, "n", 2), at(60, "n", 3)]
+    assert told(rows, "q/unit", unit="n") == [(30, 100, 64), (40, 100, 192), (60, 100, 192)]
+    assert told(rows, "q/window", unit="n", every=MINUTE) == [(60, 100, 64)]
+
+
 CURVE = st.lists(st.tuples(st.integers(1, 50), st.integers(150, 250)), min_size=1, max_size=30)
 
 

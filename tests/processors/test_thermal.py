@@ -291,7 +291,7 @@ def test_what_waits_and_what_is_remembered_is_bounded() -> None:
     ("fields", "advice"),
     [
         ({"material": "Aluminium 6016"}, "did you mean 'aluminium 6061'"),
-        ({"material": "cheese"}, "give `expansion`, in 1/K. Known: aluminium 1100"),
+        ({"material": "cheese"}, "give `expansion`, in 1/K, or one of: aluminium 1100"),
         ({"material": None}, "what 'l' is made of is not said; give `material` or `expansion`"),
         ({"expansion": 1e-6}, "`material` or `expansion`, not both"),
         ({"material": None, "expansion": 23.6}, "write 23.6e-6 if you mean"),

@@ -62,6 +62,8 @@ class Production(msgspec.Struct, array_like=True):
     """By their start, ns UTC; one that is not here had no unit, and nothing uncertain."""
     following: int = 0
     """The start of the first hour that was not told yet."""
+    ends: int = 0
+    """Its end, as far as it was asked for."""
     changed: list[int] = []
     """Hours that were told and are another now."""
 
@@ -91,11 +93,14 @@ class Production(msgspec.Struct, array_like=True):
             for start in sorted(start for start in self.hours if self.following <= start < resumed):
                 yield self._told(clock.around(start))
             self.following = resumed
+        if now < self.ends:
+            return
         while (hour := clock.around(self.following)).end <= now:
             if not known:
                 self.doubt(hour.start, clock)
             self.following = hour.end
             yield self._told(hour)
+        self.ends = hour.end
 
     def corrections(self, clock: Hours, besides: int | None = None) -> Iterator[Told]:
         """Tell again what changed, but for the hour around the time ``besides``, in which more may follow at once."""

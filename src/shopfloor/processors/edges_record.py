@@ -18,10 +18,17 @@ OFF: Final = 0
 ON: Final = 1
 UNKNOWN: Final = 2
 
-KEPT: Final = 32
+KEPT: Final = 16
 """Samples in a window."""
 OPEN: Final = 8
 """Windows, the newest among them."""
+
+
+class Point(msgspec.Struct, array_like=True, frozen=True):
+    """A sample: the signal's level at a time."""
+
+    time: int
+    level: int
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -32,12 +39,11 @@ class Rule(msgspec.Struct, frozen=True):
     debounce: int
     """ns for which the signal must have rested before."""
 
-
-class Point(msgspec.Struct, array_like=True, frozen=True):
-    """A sample: the signal's level at a time."""
-
-    time: int
-    level: int
+    def counts(self, level: int, since: int, point: Point) -> bool:
+        """Whether a unit is done by the change to ``point`` of a signal that was at ``level`` since then."""
+        rose = self.rising and level == OFF and point.level == ON
+        fell = self.falling and level == ON and point.level == OFF
+        return (rose or fell) and point.time - since >= self.debounce
 
 
 class Window(msgspec.Struct, array_like=True):
@@ -53,13 +59,18 @@ class Window(msgspec.Struct, array_like=True):
         since, level = self.since, self.points[0].level
         for point in self.points:
             if point.level != level:
-                wanted = (rule.rising and (level, point.level) == (OFF, ON)) or (
-                    rule.falling and (level, point.level) == (ON, OFF)
-                )
-                if wanted and point.time - since >= rule.debounce:
+                if rule.counts(level, since, point):
                     found.append(point.time)
                 since, level = point.time, point.level
         return found
+
+    def rested(self) -> int:
+        """When the run of equal levels began to which the last sample belongs."""
+        level = self.points[-1].level
+        for i in range(len(self.points) - 1, 0, -1):
+            if self.points[i - 1].level != level:
+                return self.points[i].time
+        return self.since
 
     def drop(self) -> None:
         """Close what is before the second sample."""
@@ -120,7 +131,9 @@ class Record(msgspec.Struct, array_like=True):
                 return NOTHING  # the very same again
             i -= 1
         taken = NOTHING
-        if place == len(points) and points[-1].level == point.level:
+        if place == len(points):
+            if points[-1].level != point.level and rule.counts(points[-1].level, window.rested(), point):
+                taken = Taken([point.time], [])
             points.append(point)
         else:
             before = Counter(window.edges(rule))

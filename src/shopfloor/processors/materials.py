@@ -75,10 +75,8 @@ def material(name: str) -> Material:
     found = _BY_KEY.get(_key(name))
     if found is None:
         near = meant(name.lower(), [m.name.lower() for m in MATERIALS])
-        known = ", ".join(m.name for m in MATERIALS)
-        raise ValueError(
-            f"there is no material {name[:80]!r} in the table{near}; or give `expansion`, in 1/K. Known: {known}"
-        )
+        known = f"; give `expansion`, in 1/K, or one of: {', '.join(m.name for m in MATERIALS)}"
+        raise ValueError(f"there is no material {name[:80]!r} in the table{near or known}")
     return found
 
 
