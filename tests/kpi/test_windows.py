@@ -10,7 +10,7 @@ from shopfloor.kpi.calendar import Calendar, Planned, Rule, Window
 from shopfloor.kpi.facts import Role
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import MINUTE, Spec
-from shopfloor.kpi.windows import Result, Windows
+from shopfloor.kpi.windows import Result, StopResult, Windows
 
 BEGIN = 1_767_571_200 * 10**9  # Monday 2026-01-05, 00:00 UTC
 HOUR = 60 * MINUTE
@@ -36,12 +36,13 @@ facts = st.lists(
 )
 
 
-def run(told: list[Fact], *, late: bool, every: int = 20) -> dict[Window, Result]:
-    """The last that was said of each window."""
+def run(told: list[Fact], *, late: bool, every: int = 20) -> tuple[dict[Window, Result], dict[int, StopResult]]:
+    """The last that was said of each window and of each stop."""
     machine = Machine(Spec("m", {"state": "m/state", "good": "m/good"}, ideal_cycle=MINUTE))
     windows = Windows(machine, CALENDAR, 100 * HOUR)
     waiting = sorted(told, key=lambda fact: (fact[0] + (fact[3] if late else 0), fact[0], fact[1]))
     last: dict[Window, Result] = {}
+    stops: dict[int, StopResult] = {}
     for minute in range(0, 60 * 60, every):
         now = BEGIN + minute * MINUTE
         while waiting and waiting[0][0] + (waiting[0][3] if late else 0) <= minute:
@@ -54,11 +55,17 @@ def run(told: list[Fact], *, late: bool, every: int = 20) -> dict[Window, Result
             assert result.was == (None if before is None else before.account)
             assert bool(result.why) == (before is not None)
             last[result.window] = result
+        for stop in windows.stops(now):
+            assert stop != stops.get(stop.start), "nothing is said twice"
+            if stop.withdrawn:
+                del stops[stop.start]
+            else:
+                stops[stop.start] = stop
         found = windows.live(now)
         if found is not None:
             window, account = found
             assert account.length == now - window.start
-    return last
+    return last, stops
 
 
 def unique(told: list[Any]) -> list[Fact]:
@@ -69,7 +76,8 @@ def unique(told: list[Any]) -> list[Fact]:
 @given(facts.map(unique))
 def test_late_data_repairs_every_window(told: list[Fact]) -> None:
     """What is said last is what would have been said at once if everything had come in time."""
-    in_time, late = run(told, late=False), run(told, late=True)
+    (in_time, stops), (late, late_stops) = run(told, late=False), run(told, late=True)
+    assert late_stops == stops
     for window, result in late.items():
         if window in in_time:
             assert result.account == in_time[window].account, window
@@ -80,7 +88,7 @@ def test_late_data_repairs_every_window(told: list[Fact]) -> None:
 @given(facts.map(unique).filter(bool))
 def test_windows_sum_and_are_whole(told: list[Fact]) -> None:
     """Every window is as long as the calendar says; the hours of a day sum to it, and so do its shifts and the rest."""
-    results = run(told, late=True)
+    results, _ = run(told, late=True)
     for window, result in results.items():
         if window.kind != "shift":
             assert result.account.length == window.end - window.start

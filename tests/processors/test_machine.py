@@ -200,6 +200,64 @@ def test_a_source_that_kept_everything_leaves_no_gap(*, complete: bool) -> None:
     assert (hours[-1]["seconds"]["unknown"] == 0) == complete
 
 
+def test_stops_are_told_when_they_are_incidents_and_when_they_are_over() -> None:
+    stops = records(given(built(), batches(list(day()), until="13:00")), "stop")
+    assert [(stop["start"][11:16], stop["end"] and stop["end"][11:16], stop["class"]) for stop in stops] == [
+        ("07:00", None, "unplanned_stop"),
+        ("07:00", "07:30", "unplanned_stop"),
+        ("08:00", "08:02", "minor_stop"),
+        ("09:00", None, "unplanned_stop"),
+        ("09:00", "09:15", "unplanned_stop"),
+    ]
+    assert stops[1]["reasons"] == [
+        {"reason": "machine/hydraulics", "start": "2026-01-05T07:00:00+00:00", "seconds": 1800}
+    ]
+
+
+def test_a_person_gives_the_reason_for_a_part_of_a_stop() -> None:
+    edit = {"start": at("07:10"), "end": at("07:20"), "reason": "machine/tool", "by": "anna"}
+    fed = batches(list(day()))
+    place = next(i for i, batch in enumerate(fed) if batch.times[0] > at("10:00"))
+    fed.insert(place, Batch.of("$edits", at("10:00"), [Sample("$edit/press-1", at("10:00"), json.dumps(edit))]))
+    back = json.dumps(edit | {"reason": "", "start": at("07:15"), "by": "ben"})
+    place = next(i for i, batch in enumerate(fed) if batch.times[0] > at("11:00"))
+    fed.insert(place, Batch.of("$edits", at("11:00"), [Sample("$edit/press-1", at("11:00"), back)]))
+    said = given(built(), fed)
+    hours = [record for record in records(said, "hour") if record["start"].startswith("2026-01-05T07")]
+    assert [record["losses"] for record in hours] == [
+        {"machine/hydraulics": {"count": 1, "seconds": 1800}},
+        {"machine/hydraulics": {"count": 2, "seconds": 1200}, "machine/tool": {"count": 1, "seconds": 600}},
+        {"machine/hydraulics": {"count": 2, "seconds": 1500}, "machine/tool": {"count": 1, "seconds": 300}},
+    ]
+    assert [record.get("why") for record in hours] == [
+        None,
+        "anna gave the reason machine/tool",
+        "ben gave the reason of the machine",
+    ]
+    assert len({record["oee"] for record in hours}) == 1
+    last = [stop for stop in records(said, "stop") if stop["start"].startswith("2026-01-05T07")][-1]
+    assert [(part["reason"], part["seconds"]) for part in last["reasons"]] == [
+        ("machine/hydraulics", 600),
+        ("machine/tool", 300),
+        ("machine/hydraulics", 900),
+    ]
+
+
+def test_a_stop_that_late_data_shows_to_be_none_is_withdrawn() -> None:
+    running = (at("12:00"), Sample("press-1/state", at("07:00"), 6))
+    stops = records(given(built(), batches([*day(), running], until="13:00")), "stop")
+    assert [stop for stop in stops if stop.get("withdrawn")] == [
+        {"machine": "press-1", "start": "2026-01-05T07:00:00+00:00", "withdrawn": True}
+    ]
+
+
+@pytest.mark.parametrize("nonsense", ["{", "[]", '{"start": "x"}', 5, None, b"x"])
+def test_an_edit_that_is_none_changes_nothing(nonsense: Any) -> None:
+    fed = batches(list(day()), until="08:30")
+    edits = Batch.of("$edits", at("08:30"), [Sample("$edit/press-1", at("08:30"), nonsense)])
+    assert given(built(), [*fed, edits]) == given(built(), fed)
+
+
 def test_values_that_no_mapping_knows_are_named() -> None:
     strange = [
         (at("06:30"), Sample("press-1/state", at("06:30"), "Kaffeepause")),

@@ -84,9 +84,20 @@ class Machine:
         """Why it stood at a moment of a stop: what a person says, else what its fault code means; "": nobody knows."""
         for edit in reversed(self.facts.edits):
             if edit.start <= time < edit.end:
-                return edit.reason
+                if edit.reason:
+                    return edit.reason
+                break  # what was said before was taken back
         code = self.running.fault(stop)
         return "" if code is None else self.spec.reasons.get(code, f"fault {code}")
+
+    def reasons(self, stop: Stop, now: int) -> Iterator[tuple[int, str]]:
+        """From when on which reason of a stop counts; one at least."""
+        last: str | None = None
+        for begin, _ in self._cut_by_edits(stop.start, now if stop.end is None else stop.end):
+            reason = self.reason(stop, begin)
+            if reason != last:
+                yield begin, reason
+            last = reason
 
     def stops(self, start: int, end: int, now: int) -> Iterator[Stop]:
         """The stops that reach into a span of time, as wholes."""

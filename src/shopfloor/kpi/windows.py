@@ -16,6 +16,7 @@ from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
 from shopfloor.kpi.facts import NEVER, Touched
 from shopfloor.kpi.machine import Machine
+from shopfloor.kpi.running import Stop
 
 DAY: Final = 86_400 * 1_000_000_000
 _KINDS: Final[tuple[WindowKind, ...]] = ("hour", "shift", "day")
@@ -34,8 +35,21 @@ class Result(NamedTuple):
     """What corrected it; "" at first."""
 
 
+class StopResult(NamedTuple):
+    """A stop as it is now known; one that was given before and never was, is withdrawn."""
+
+    start: int
+    end: int | None
+    """None: it lasts."""
+    minor: bool
+    down: bool
+    reasons: tuple[tuple[int, str], ...]
+    """From when on which reason counts; one at least."""
+    withdrawn: bool = False
+
+
 class Windows:
-    """Which windows of a machine are closed, and with which account."""
+    """Which windows of a machine are closed, with which account, and which stops there were."""
 
     def __init__(self, machine: Machine, calendar: Calendar, remember: int) -> None:
         """``remember``: ns for which the past can be corrected."""
@@ -54,6 +68,10 @@ class Windows:
         self._touched: list[tuple[Touched, str]] = []
         self._long = 0
         """When the stop began that was found to be no minor one while it lasts."""
+        self._stops: dict[int, StopResult] = {}
+        """The stops that were given, by their beginning."""
+        self._news = NEVER
+        """Since when something may have changed that no stop was given for."""
 
     @property
     def begun(self) -> bool:
@@ -70,6 +88,7 @@ class Windows:
         if touched.end <= floor:
             return
         start = max(touched.start, floor)
+        self._news = min(self._news, start)
         if not self.begun:
             self._closed = self._day_of(start)
         elif start < self._begin:
@@ -116,6 +135,28 @@ class Windows:
         if results:
             self._forget(now)
         return results
+
+    def stops(self, now: int) -> list[StopResult]:
+        """Stops that are new or otherwise than they were given. A minor one is given when it is over."""
+        if not self.begun:
+            return []
+        start, _ = self.machine.affected(Touched(min(self._news, now - 1), NEVER), now)
+        found = {stop.start: self._stop(stop, now) for stop in self.machine.stops(start, now, now)}
+        found = {at: stop for at, stop in found.items() if stop.end is not None or not stop.minor}
+        gone = [
+            stop for stop in self._stops.values() if (stop.end is None or stop.end > start) and stop.start not in found
+        ]
+        results = [stop._replace(withdrawn=True) for stop in gone]
+        results += [stop for stop in found.values() if self._stops.get(stop.start) != stop]
+        for stop in gone:
+            del self._stops[stop.start]
+        self._stops |= found
+        self._news = now
+        return sorted(results)
+
+    def _stop(self, stop: Stop, now: int) -> StopResult:
+        minor = stop.length(now) < self.machine.spec.minor_stop_below
+        return StopResult(stop.start, stop.end, minor, stop.down, tuple(self.machine.reasons(stop, now)))
 
     def _outgrown(self, now: int) -> None:
         """A stop that was minor when its hour was closed may have become longer than that since."""
@@ -210,6 +251,7 @@ class Windows:
         cut = bisect_left(self._cells, keep, key=lambda cell: cell.start)
         del self._cells[:cut], self._accounts[:cut]
         self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
+        self._stops = {start: stop for start, stop in self._stops.items() if start >= keep}
         self.machine.facts.forget(keep)
 
     def dump(self) -> dict[str, Any]:
@@ -222,6 +264,8 @@ class Windows:
             "closed": self._closed,
             "touched": self._touched,
             "long": self._long,
+            "stops": list(self._stops.values()),
+            "news": self._news,
             "too_late": self.too_late,
         }
 
@@ -229,6 +273,8 @@ class Windows:
         """What ``dump`` gave; where the plant file was changed since, every window is evaluated anew."""
         self._closed, self._long, self.too_late = known["closed"], known["long"], known["too_late"]
         self._touched = [(Touched(*touched), why) for touched, why in known["touched"]]
+        self._stops = {stop[0]: msgspec.convert(stop, StopResult) for stop in known["stops"]}
+        self._news = known["news"]
         self._given = {(kind, start): (revision, _account(given)) for kind, start, revision, given in known["given"]}
         if not known["first"]:
             return
@@ -241,6 +287,7 @@ class Windows:
         self._closed = self._cells[-1].end if self._cells else first
         self._accounts = [Account() for _ in self._cells]
         self._touched.append((Touched(first, self._closed), "the plant file was changed"))
+        self._news = first
         starts = {(window.kind, window.start) for window in self._windows(self._cells)}
         self._given = {key: given for key, given in self._given.items() if key in starts}
 

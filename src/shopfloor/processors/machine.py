@@ -10,12 +10,12 @@ from pydantic import Field, PrivateAttr
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
-from shopfloor.kpi.facts import BAD, Known, Role, pack, unpack
+from shopfloor.kpi.facts import BAD, Edit, Known, Role, pack, unpack
 from shopfloor.kpi.figures import Figures, Policy, figures
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import resolve
-from shopfloor.kpi.windows import Result, Windows
+from shopfloor.kpi.windows import Result, StopResult, Windows
 from shopfloor.plant.components import Name, ProcessorConfig
 from shopfloor.plant.machine import Machine as MachineConfig
 from shopfloor.plant.model import Plant
@@ -26,6 +26,8 @@ from shopfloor.seams import Processor
 TICK: Final = "$clock/tick"
 RATIOS: Final = ("oee", "availability", "performance", "quality")
 """Figures that are given as tags of their own; the records have all of them."""
+EDIT: Final = "$edit/"
+"""Before a machine's id: what a person says about its stops, as JSON."""
 WINDOWS: Final = ("hour", "shift", "day")
 SURE: Final = 0.99
 """Figures of a window of which less is known are of uncertain quality."""
@@ -88,7 +90,7 @@ class MachineKpiConfig(ProcessorConfig):
     def inputs(self) -> Sequence[str]:
         """The machines' tags, the clock, and which sources are connected."""
         tags = dict.fromkeys(tag for machine in self._chosen() for tag in machine.roles.values())
-        return [*tags, TICK, "$source/*/connected", "$source/*/complete"]
+        return [*tags, TICK, "$source/*/connected", "$source/*/complete", "$edit/*"]
 
     def outputs(self) -> Sequence[TagInfo]:
         """The tags that it gives for each machine."""
@@ -105,6 +107,7 @@ def _given(machine: str) -> Iterator[TagInfo]:
         yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{title[name]} of the running shift")
     for name, text in (("good", "Good units"), ("scrap", "Scrapped units")):
         yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{text} of the running shift")
+    yield TagInfo(f"{machine}/kpi/stop", data_type="json", description="Each stop, with its reasons")
     yield TagInfo(f"{machine}/kpi/live", data_type="json", description="All figures of the running shift")
     for window in WINDOWS:
         for name in RATIOS:
@@ -125,6 +128,17 @@ class _Watched:
         """State values that no mapping knows, and how often they came."""
         self.ahead = 0
         """Samples from the future."""
+
+
+class StopEdit(msgspec.Struct, frozen=True):
+    """What a person says about the stops of a machine between two times, ns UTC."""
+
+    start: int
+    end: int
+    reason: str
+    """A place in the tree of reasons; "" takes what was said back."""
+    by: str
+    comment: str = ""
 
 
 class _Source(msgspec.Struct):
@@ -161,6 +175,8 @@ class MachineProcessor(Processor):
         for tag, time, value, quality in zip(batch.tags, batch.times, batch.values, batch.qualities, strict=True):
             if tag == TICK:
                 found += self._tick(time)
+            elif tag.startswith(EDIT):
+                self._edit(tag.removeprefix(EDIT), value)
             elif tag.startswith("$source/"):
                 _, source, what = tag.split("/")
                 self._presence(source, what, time, connected=value is True)
@@ -182,6 +198,18 @@ class MachineProcessor(Processor):
             watched.unmapped[shown] = watched.unmapped.get(shown, 0) + 1
         touched = machine.facts.take(role, time, value, source)
         watched.windows.touch(touched, f"late samples from {source}", self._now or time)
+
+    def _edit(self, machine: str, value: Value) -> None:
+        """Written by the console after it was checked; whatever else stands there changes nothing."""
+        watched = self._watched.get(machine)
+        if watched is None or not isinstance(value, str):
+            return
+        try:
+            edit = msgspec.json.decode(value, type=StopEdit)
+        except msgspec.DecodeError:
+            return
+        touched = watched.machine.facts.edit(Edit(edit.start, edit.end, edit.reason))
+        watched.windows.touch(touched, f"{edit.by} gave the reason {edit.reason or 'of the machine'}", self._now)
 
     def _presence(self, source: str, what: str, time: int, *, connected: bool) -> None:
         """A source came, was lost, or has said that nothing is missing since."""
@@ -212,6 +240,8 @@ class MachineProcessor(Processor):
         for watched in self._watched.values():
             for result in watched.windows.tick(now):
                 yield from self._closed(watched, result)
+            for stop in watched.windows.stops(now):
+                yield self._stop(watched, stop, now)
             if live and (found := watched.windows.live(now)) is not None:
                 yield from self._live(watched, now, *found)
 
@@ -247,6 +277,24 @@ class MachineProcessor(Processor):
         for name in RATIOS:
             yield Sample(f"{tag}/{name}", window.start, getattr(found, name), quality)
 
+    def _stop(self, watched: _Watched, stop: StopResult, now: int) -> Sample:
+        """A stop's record, stamped with its beginning."""
+        record: dict[str, Any] = {"machine": watched.machine.spec.id, "start": self._iso(stop.start)}
+        if stop.withdrawn:
+            record["withdrawn"] = True
+        else:
+            ends = [begin for begin, _ in stop.reasons[1:]] + [now if stop.end is None else stop.end]
+            record |= {
+                "end": None if stop.end is None else self._iso(stop.end),
+                "class": "minor_stop" if stop.minor else "unplanned_stop",
+                "state": "down" if stop.down else "idle",
+                "reasons": [
+                    {"reason": reason, "start": self._iso(begin), "seconds": (end - begin) / 1e9}
+                    for (begin, reason), end in zip(stop.reasons, ends, strict=True)
+                ],
+            }
+        return Sample(f"{watched.machine.spec.id}/kpi/stop", stop.start, _json(record))
+
     def _record(self, watched: _Watched, window: Window, account: Account, found: Figures) -> dict[str, Any]:
         record = {
             "machine": watched.machine.spec.id,
@@ -268,7 +316,8 @@ class MachineProcessor(Processor):
         return record
 
     def _iso(self, time: int) -> str:
-        return datetime.fromtimestamp(time // 10**9, self._calendar.zone).isoformat()
+        seconds, rest = divmod(time, 10**9)
+        return datetime.fromtimestamp(seconds, self._calendar.zone).replace(microsecond=rest // 1000).isoformat()
 
     def snapshot(self) -> bytes:
         """Everything that is known of every machine."""
