@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice, takewhile
+from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -164,7 +164,7 @@ def import_(origin: str, plc: str | None, target: Path | None, *, force: bool) -
 )
 @click.option("--show", is_flag=True, help="Print the demo's plant file and end.")
 def demo(duration: str | None, listen: str, folder: Path | None, *, show: bool) -> None:
-    """Run a simulated plant over real protocols: a press line, its data, its console."""
+    """Run a simulated plant over real protocols: presses, fillers, a fleet, a measuring machine."""
     from shopfloor import demo as demonstration, logs  # noqa: PLC0415
 
     if show:
@@ -257,6 +257,7 @@ def _past(command: Any) -> Any:
 @click.option("--decimal-comma", is_flag=True, help="Write 1,5 and separate columns by semicolons.")
 @click.option("--slow", is_flag=True, help="Write each file in pieces under its own name, as careless machines do.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same parts and weather.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 @_past
 def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
     folder: Path,
@@ -267,6 +268,7 @@ def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
     decimal_comma: bool,  # noqa: FBT001  # a flag
     slow: bool,  # noqa: FBT001  # a flag
     seed: int,
+    with_parent: bool,  # noqa: FBT001  # a flag
     begin: str | None,
     until: str | None,
     speed: float,
@@ -279,9 +281,9 @@ def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
     some = takewhile(lambda part: last is None or part.time < last, measured)
     work = cmm.serve(
         folder, pace, some, machine=machine, per_file=per_file, slow=slow, decimal_comma=decimal_comma,
-        written=click.echo,
+        written=None if with_parent else click.echo,
     )  # fmt: skip
-    _run(_simulate(work, with_parent=False))
+    _run(_simulate(work, with_parent=with_parent))
 
 
 @simulate.command("fleet")
@@ -294,6 +296,10 @@ def simulate_cmm(  # noqa: PLR0913, PLR0917  # an option each
 @click.option(
     "--ca-file", type=click.Path(path_type=Path), help="PEM file of the authority of the broker's certificate."
 )
+@click.option(
+    "--warm-up", default="0s", show_default=True, help="How long they have been at work already, without a word of it."
+)
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
 @_past
 def simulate_fleet(  # noqa: PLR0913, PLR0917  # an option each
     server: str,
@@ -303,6 +309,8 @@ def simulate_fleet(  # noqa: PLR0913, PLR0917  # an option each
     seed: int,
     username: str | None,
     ca_file: Path | None,
+    warm_up: str,
+    with_parent: bool,  # noqa: FBT001  # a flag
     begin: str | None,
     until: str | None,
     speed: float,
@@ -313,11 +321,14 @@ def simulate_fleet(  # noqa: PLR0913, PLR0917  # an option each
 
     pace, first, last = _times(begin, until, speed)
     settings = listening.connection(server, username, os.environ.get("SHOPFLOOR_MQTT_PASSWORD"), ca_file)
-    events = fleet.fleet(machines, seed, first, _duration(every, "--every") / 1e9)
-    some = takewhile(lambda event: last is None or event.time < last, events)
-    ready = partial(click.echo, f"{machines} machines publish at {server}, {topic}/#; Ctrl-C ends it.")
+    born = first - _duration(warm_up, "--warm-up")
+    events = fleet.fleet(machines, seed, born, _duration(every, "--every") / 1e9)
+    some = takewhile(lambda event: last is None or event.time < last, dropwhile(lambda e: e.time < first, events))
+    there = f"{machines} machines publish at {server}, {topic}/#; Ctrl-C ends it."
+    ready = None if with_parent else partial(click.echo, there)
     say = partial(click.echo, err=True)
-    _run(_simulate(fleet_mqtt.serve(settings, some, pace, topic=topic, ready=ready, said=say), with_parent=False))
+    serving = fleet_mqtt.serve(settings, some, pace, topic=topic, ready=ready, said=say)
+    _run(_simulate(serving, with_parent=with_parent))
 
 
 def _times(begin: str | None, until: str | None, speed: float) -> tuple["Pace", int, int | None]:

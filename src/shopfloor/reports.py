@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +21,17 @@ from shopfloor.samples import Misconfigured
 _OUTCOMES: Final = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right."""
-    cells = [list(head), *([f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows)]
-    right = (
-        [all(isinstance(row[i], int | float) for row in rows_) for i in range(len(head))]
-        if (rows_ := list(rows))
-        else []
-    )
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Container[int] = ()) -> str:
+    """Columns as wide as their widest cell; numbers to the right, and the columns whose places ``right`` names."""
+    body = list(rows)
+    cells = [list(head), *([f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in body)]
+    numbers = [
+        i in right or (bool(body) and all(isinstance(row[i], int | float) for row in body)) for i in range(len(head))
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = [
         "  ".join(
-            cell.rjust(width) if right and right[i] else cell.ljust(width)
+            cell.rjust(width) if numbers[i] else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
@@ -106,6 +105,12 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
     head = ("source", "reader", "received", f"= {outcomes[0]}", *(f"+ {o}" for o in outcomes[1:]), "balance")
     shown = [_pair(pair, outcomes) for pair in pairs]
     parts = [table(head, shown) if shown else "Nothing has been received yet."]
+    parts += _losses(rows) or ["Nothing was lost."]
+    return "\n".join(parts)
+
+
+def _losses(rows: Sequence[LedgerRow]) -> list[str]:
+    """A line for each reason for which samples were not delivered."""
     losses = [
         f"{row.reader}: {row.samples:,} samples of {row.source} {row.outcome}: {row.reason} ({_interval(row)})"
         for row in rows
@@ -116,21 +121,37 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
         for row in rows
         if row.outcome == "lost before us"
     ]
-    parts += losses or ["Nothing was lost."]
-    return "\n".join(parts)
+    return losses
 
 
-def summary(rows: Sequence[LedgerRow]) -> str:
-    """One line each: what was received and is durable, and what was delivered, since the journal was made."""
+def fates(rows: Sequence[LedgerRow], titles: Mapping[str, str]) -> str:
+    """A line a source: what it is by ``titles``, what came from it, what each reader took of it, waits, or was lost.
+
+    What a reader passes over because it is none of its business is no loss and is shown as –.
+    """
+    pairs = [pair for pair in balances(rows) if not pair.source.startswith("$")]
     received = {row.source: row.samples for row in rows if row.outcome == "received" and not row.source.startswith("$")}
-    delivered: dict[str, int] = {}
-    for row in rows:
-        if row.outcome == "delivered" and not row.source.startswith("$"):
-            delivered[row.reader] = delivered.get(row.reader, 0) + row.samples
-    return "\n".join(
-        f"{what}: " + (", ".join(f"{name} {samples:,}" for name, samples in sums.items()) or "nothing") + " samples."
-        for what, sums in (("Received and made durable", received), ("Delivered", delivered))
-    )
+    readers = list(dict.fromkeys(pair.reader for pair in pairs))
+    taken = {(pair.source, pair.reader): pair.outcomes.get("delivered", 0) for pair in pairs}
+    shown: list[tuple[object, ...]] = []
+    for name, samples in received.items():
+        outcomes = [pair.outcomes for pair in pairs if pair.source == name]
+        waiting = sum(o.get("waiting", 0) for o in outcomes)
+        lost = sum(o.get("rejected", 0) + o.get("dropped", 0) for o in outcomes)
+        lost += sum(row.samples for row in rows if row.source == name and row.outcome == "lost before us")
+        cells = (f"{taken.get((name, reader), 0):,}" if taken.get((name, reader)) else "–" for reader in readers)
+        shown.append((name, titles.get(name, ""), f"{samples:,}", *cells, f"{waiting:,}", f"{lost:,}"))
+    head = ("source", "what it is", "received", *(f"→ {reader}" for reader in readers), "waiting", "lost")
+    parts = [table(head, shown, right=range(2, len(head)))] if shown else ["Nothing has been received."]
+    parts.append("")
+    wrong = [pair for pair in pairs if pair.missing]
+    if wrong:
+        parts += [f"{pair.source} → {pair.reader}: {pair.missing:+,} samples UNACCOUNTED for" for pair in wrong]
+    elif losses := _losses(rows):
+        parts += losses
+    else:
+        parts.append("Every sample is accounted for, and nothing was lost.")
+    return "\n".join(parts)
 
 
 def _pair(pair: Balance, outcomes: Sequence[str]) -> tuple[object, ...]:

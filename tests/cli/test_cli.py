@@ -174,25 +174,6 @@ def test_sigterm_during_the_start_ends_cleanly(tmp_path: Path, press: int) -> No
     assert shopfloor("ledger", "--plant", str(path), folder=tmp_path).returncode == 0
 
 
-def test_the_demo_ends_by_itself_and_its_ledger_balances(tmp_path: Path) -> None:
-    """Twice over the same data: the second run goes on where the first ended."""
-    for _ in range(2):
-        listen = f"127.0.0.1:{free_port()}"
-        done = shopfloor("demo", "--for", "4s", "--listen", listen, "--folder", str(tmp_path / "d"), folder=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"http://{listen}" in done.stdout
-        assert "Received and made durable: press " in done.stdout
-        assert "Nothing was lost." in done.stdout
-        assert "UNACCOUNTED" not in done.stdout
-
-
-@pytest.mark.parametrize("listen", ["8080", "127.0.0.1:99999"])
-def test_a_wrong_address_of_the_demo_is_said_as_the_option_that_it_is(tmp_path: Path, listen: str) -> None:
-    done = shopfloor("demo", "--listen", listen, folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"--listen {listen}: must be host:port")
-
-
 def test_a_simulator_says_where_it_is() -> None:
     port = free_port()
     with subprocess.Popen([*RUN, "simulate", "opcua", "--port", str(port)], stdout=subprocess.PIPE, text=True) as press:
