@@ -381,7 +381,10 @@ async def test_the_wrong_family_is_said() -> None:
 def test_addresses_are_checked_with_the_file() -> None:
     with pytest.raises(ValidationError, match="'Count' is no address of a data file; write it like N7:0"):
         configured(1, "Count")
-    with pytest.raises(ValidationError, match="is `family: micrologix` meant"):
-        configured(1, "L10:0")
+    with pytest.raises(ValidationError) as both:
+        configured(1, "N7:0/16", "N7:0", "Nope")
+    assert [error["loc"] for error in both.value.errors()] == [("tags", 0, "address"), ("tags", 2, "address")]
+    with pytest.raises(ValidationError, match=r"'L10:0': .* is `family: micrologix` meant.*; 'L11:0': only"):
+        configured(1, "L10:0", "L11:0")
     with pytest.raises(ValidationError, match="is no address; write the processor's name or IP address"):
         configured(1, "N7:0", host="10.0.0.1/0")

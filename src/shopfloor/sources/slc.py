@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from shopfloor.plant import Duration
+from shopfloor.protocols.eip_session import Unfit
 from shopfloor.protocols.pccc_address import Family, parse
 from shopfloor.protocols.pccc_session import Plc, Session
 from shopfloor.protocols.sharing import shared
@@ -31,6 +32,12 @@ class SlcTag(ScannedTag):
         description="Where it is: `N7:0`, a bit `N7:0/3` or `B3/21`, `F8:1`, `T4:0.ACC`, `C5:0/DN`, `R6:0.LEN`, "
         "`I:1.0/2`, `O:2.0`, `S:1/5`, `ST9:0`, `L11:0`, ten elements `N7:0{10}`."
     )
+
+    @field_validator("address")
+    @classmethod
+    def _an_address(cls, text: str) -> str:
+        parse(text, "micrologix")  # it has every kind of file; what the family lacks is said by the source
+        return text
 
 
 class SlcConfig(ScannedConfig):
@@ -57,8 +64,14 @@ class SlcConfig(ScannedConfig):
 
     @model_validator(mode="after")
     def _addresses(self) -> Self:
+        wrong: list[str] = []
         for tag in self.tags:
-            parse(tag.address, self.family)
+            try:
+                parse(tag.address, self.family)
+            except Unfit as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     def build(self) -> "SlcSource":
