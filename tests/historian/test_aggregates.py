@@ -185,7 +185,7 @@ async def test_a_very_long_series_is_summed_up_in_parts(
     for function in AGGREGATES:
         whole = await historian.aggregate("m/x", BEGIN, BEGIN + 500 * SECOND, 3 * SECOND, function)
         with monkeypatch.context() as patch:
-            patch.setattr("shopfloor.historian.embedded.HELD_ROWS", 700)
+            patch.setattr("shopfloor.historian.asking.HELD_ROWS", 700)
             parts = await historian.aggregate("m/x", BEGIN, BEGIN + 500 * SECOND, 3 * SECOND, function)
         assert (parts.times, list(parts.values), parts.qualities) == (whole.times, list(whole.values), whole.qualities)
 

@@ -7,19 +7,17 @@ work on a snapshot. ``docs/connectors/duckdb.md`` says what is promised and how 
 import asyncio
 import threading
 import time
-from array import array
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
-import numpy as np
 import structlog
 
 from shopfloor.historian import compaction
-from shopfloor.historian.aggregates import Around, summed_up
+from shopfloor.historian.asking import aggregated, bounded, raw
 from shopfloor.historian.base import AGGREGATES, Aggregate, Historian, Series, Size
 from shopfloor.historian.buckets import edges
 from shopfloor.historian.chunk import Damaged
@@ -27,12 +25,10 @@ from shopfloor.historian.database import GENERATION, WAITING, Database
 from shopfloor.historian.query import Reader
 from shopfloor.historian.rows import Int64, Rows
 from shopfloor.historian.tables import Stored
-from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
 
 T = TypeVar("T")
 
-HELD_ROWS: Final = 4_000_000
-"""Rows that one aggregate query holds in memory at once (about 150 MB)."""
 STEP: Final = 20.0
 """Seconds of merging in one call of ``maintain``; what is unfinished goes on in the next."""
 OLD: Final = 3600 * 10**9
@@ -337,9 +333,7 @@ class DuckDbHistorian(Historian):
         return await self._query(lambda: self._history(tag, start, end, limit))
 
     def _history(self, tag: str, start: int, end: int, limit: int) -> Series:
-        rows = self._read(tag, start, end, limit)
-        kept = rows.take(slice(0, limit))
-        return Series(tag, _longs(kept.time), kept.values(), array("H", kept.quality.tolist()), len(rows) > limit)
+        return raw(tag, self._read(tag, start, end, limit), limit)
 
     async def records(self, tag: str, start: int, end: int, limit: int = 100_000) -> list[tuple[int, Sample]]:
         """The raw samples with all that is stored of them, each with the offset of its journal entry."""
@@ -358,7 +352,7 @@ class DuckDbHistorian(Historian):
         if number is None or start >= end:
             return Rows.empty()
         with self._database.snapshot() as snapshot:
-            return Reader(snapshot, number, self._note_unreadable).rows(_bounded(start), _bounded(end), limit)
+            return Reader(snapshot, number, self._note_unreadable).rows(bounded(start), bounded(end), limit)
 
     async def aggregate(
         self, tag: str, start: int, end: int, every: int, function: Aggregate, timezone: str = "UTC"
@@ -373,35 +367,12 @@ class DuckDbHistorian(Historian):
 
     def _aggregate(self, tag: str, start: int, end: int, borders: Int64, function: Aggregate) -> Series:
         number = self._database.tags.get(tag)
-        times, values, qualities = array("q"), list[Value](), array("H")
-        if number is None or len(borders) < 2:  # noqa: PLR2004  # a bucket has two borders
-            return Series(tag, times, values, qualities)
-        if function == "interpolated":
-            start = int(borders[0])
+        if number is None:
+            return aggregated(tag, None, (start, end), borders, function, Rows.empty)
         with self._database.snapshot() as snapshot:
             reader = Reader(snapshot, number, self._note_unreadable)
-            for some in _spans(reader, borders):
-                low, high = max(start, int(some[0])), min(end, int(some[-1]))
-                around = self._around(reader, number, (low, high), function)
-                found = summed_up(function, reader.rows(low, high), some, low, high, around)
-                times.extend(found[0].tolist())
-                values += found[1]
-                qualities.extend(found[2])
-        return Series(tag, times, values, qualities)
-
-    def _around(self, reader: Reader, tag: int, span: tuple[int, int], function: Aggregate) -> Around:
-        """What stands around an interval, as far as the function looks at it."""
-        none = Rows.empty()
-        if function not in ("count", "twa", "interpolated"):
-            return Around(none, none, none)
-        low, high = span
-        before = reader.before(low, only_numeric=False)
-        if not len(before):
-            newest = self._database.latest.row(tag)
-            before = newest if len(newest) and int(newest.time[0]) < low else none
-        if function != "interpolated":
-            return Around(before, none, none)
-        return Around(before, reader.before(low, only_numeric=True), reader.after(high))
+            newest = partial(self._database.latest.row, number)
+            return aggregated(tag, reader, (start, end), borders, function, newest)
 
     async def size(self) -> Size:
         """Rows, bytes on disk and the oldest time."""
@@ -421,23 +392,3 @@ class DuckDbHistorian(Historian):
             self._database.file_size() + sum(line.size for line in stored),
             min(times, default=None),
         )
-
-
-def _longs(numbers: Int64) -> "array[int]":
-    result = array("q")
-    result.frombytes(np.ascontiguousarray(numbers).tobytes())
-    return result
-
-
-def _bounded(time: int) -> int:
-    """A time that fits 64 bits."""
-    return min(max(time, -(2**63)), 2**63 - 1)
-
-
-def _spans(reader: Reader, borders: Int64) -> Iterator[Int64]:
-    """The buckets in runs that each need a bounded number of rows; runs share the border between them."""
-    first, last = int(borders[0]), int(borders[-1])
-    parts = max(1, -(-reader.count(first, last) // HELD_ROWS))
-    cuts = np.unique(np.linspace(0, len(borders) - 1, min(parts, len(borders) - 1) + 1).astype(np.int64)).tolist()
-    for low, high in pairwise(cuts):
-        yield borders[low : high + 1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from shopfloor.historian.aggregates import Mask, numeric
+from shopfloor.historian.asking import GOOD_NUMBER
 from shopfloor.historian.chunk import Damaged
 from shopfloor.historian.compaction import read_chunk
 from shopfloor.historian.rows import Rows
@@ -51,7 +52,7 @@ class Reader:
         """The last row before ``time``, or the last with a good number; none when there is none."""
         best = self._snapshot.hot(
             self._tag,
-            f"time < ?{_GOOD if only_numeric else ''}",
+            f"time < ?{GOOD_NUMBER if only_numeric else ''}",
             [time],
             "ORDER BY time DESC, entry DESC, place DESC LIMIT 1",
         )
@@ -68,7 +69,7 @@ class Reader:
     def after(self, time: int) -> Rows:
         """The first row from ``time`` on that has a good number; none when there is none."""
         best = self._snapshot.hot(
-            self._tag, f"time >= ?{_GOOD}", [time], "ORDER BY time, entry DESC, place DESC LIMIT 1"
+            self._tag, f"time >= ?{GOOD_NUMBER}", [time], "ORDER BY time, entry DESC, place DESC LIMIT 1"
         )
         for segment, piece in sorted(self._pieces(time, 2**63 - 1), key=lambda item: item[1].first):
             if len(best) and int(best.time[0]) < piece.first:
@@ -100,10 +101,3 @@ class Reader:
                     continue
                 for piece in found:
                     yield line.segment, piece
-
-
-_GOOD = (
-    " AND quality >= 192 AND kind BETWEEN 1 AND 4"
-    " AND (kind <> 4 OR (bits & 9223372036854775807) <= 9218868437227405312)"
-)
-"""A good number: not NaN, whose bits without the sign are above those of infinity."""
