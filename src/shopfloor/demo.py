@@ -17,7 +17,6 @@ import click
 import psutil
 
 from shopfloor import reports, running
-from shopfloor.console import url
 from shopfloor.journal import read_file
 from shopfloor.pipeline import ComponentStatus
 from shopfloor.plant import Plant, parse
@@ -254,6 +253,8 @@ async def _answers(port: int) -> bool:
 
 
 def _welcome(listen: str, simulators: Sequence[Simulator], broker: Broker, place: Path) -> str:
+    from shopfloor.console import url  # noqa: PLC0415  # FastAPI: `shopfloor ledger` asks here for a folder only
+
     opcua, s7, logix, fleet, cmm = simulators
     mosquitto = broker.kind == "mosquitto"
     kind = "Mosquitto" if mosquitto else "amqtt, inside this process, because Mosquitto is not installed"

@@ -245,6 +245,26 @@ def test_what_a_sensor_says_beyond_that_is_told_and_the_tag_is_there(
     assert f"# - {found.findings[0]}" in text(found)
 
 
+def test_a_word_of_a_data_block_is_scaled_too() -> None:
+    scale = source(one({"pinId": "DB2.DBW4"}, rawMin=0, rawMax=100, minValue=0, maxValue=1)).tags[0].scale
+    assert scale is not None
+    assert scale.scaled == (0, 1)
+
+
+def test_a_unit_cycle_is_counted_and_two_of_a_machine_are_no_sum() -> None:
+    """What the recorder counted by rising edges is a count from then on, and one for each hour."""
+    found = imported(documents(**recorders_own()))
+    loaded = plant.parse(text(found), "imported", Path(), {})
+    (units,) = loaded.processors
+    assert [info.tag for info in units.outputs()] == [
+        "press-1/unit-cycle/units", "press-1/unit-cycle/hourly", "sage/cut/units", "sage/cut/hourly",
+    ]  # fmt: skip
+    assert [machine.good for machine in loaded.machines] == ["press-1/unit-cycle/units", "sage/cut/units"]
+    twice = recorders_own()
+    twice["sensors"][2]["machineId"] = "Press 1"
+    assert [machine.good for machine in imported(documents(**twice)).machines] == [None, None]
+
+
 def test_references_by_name_and_other_spellings_are_followed() -> None:
     found = imported(
         documents(

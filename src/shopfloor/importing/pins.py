@@ -49,6 +49,7 @@ class Pin(NamedTuple):
     """The plant file's ``type``, where the address does not say it."""
     doubt: str = ""
     """What a person should look at."""
+    is_bit: bool = False
 
 
 def pin(value: object, signal: Signal | None) -> Pin:
@@ -66,7 +67,7 @@ def pin(value: object, signal: Signal | None) -> Pin:
     if own is not None:
         if int(own[1]) >= _BITS:
             raise Unfit(f"{value!r}: the recorder had DQ.0 to DQ.7 only; write the bit's address, like DB1.DBX1.0")
-        return Pin(f"DB1,X0.{int(own[1])}")
+        return Pin(f"DB1,X0.{int(own[1])}", is_bit=True)
     return _addressed(text, signal)
 
 
@@ -82,7 +83,7 @@ def _addressed(text: str, signal: Signal | None) -> Pin:
         return Pin(text, "INT")
     if found.kind.name == "DWORD" and "DWORD" not in text:
         return Pin(text, None, f"{text} is read as a whole number; add `type: REAL` where it is a REAL")
-    return Pin(text)
+    return Pin(text, is_bit=found.is_bit)
 
 
 def _examples(signal: Signal | None) -> str:

@@ -71,6 +71,13 @@ class Tag(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds, where it is not the source's."""
     scale: tuple[tuple[float, float], tuple[float, float]] | None = None
     """Two raw values, and what they stand for."""
+    counts: bool = False
+    """Whether each of its rising edges is a unit."""
+
+    @property
+    def units(self) -> str:
+        """The tag that counts them."""
+        return f"{self.tag}/units"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +85,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     title: str
-    tags: list[str]
+    tags: list[Tag]
+
+    @property
+    def good(self) -> str | None:
+        """The tag that counts its units, where only one does."""
+        found = [tag.units for tag in self.tags if tag.counts]
+        return found[0] if len(found) == 1 else None
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,14 +198,13 @@ class _Work:
         plc = self._plc(mapping, sensor, machine)
         if machine is None or pin is None or plc is None:
             return
-        tag = self._name(sensor, self._machines[machine.id])
-        self._sources.setdefault(plc, []).append(
-            Tag(
-                tag=tag, pin=pin, unit=cleaned(sensor.get("unit", "units", "engineeringunit")),
-                description=self._described(sensor), every=self._rate(sensor, mapping),
-                scale=self._scale(sensor, mapping, is_bit="X" in pin.address or pin.address.count(".") == 1),
-            )
+        tag = Tag(
+            tag=self._name(sensor, self._machines[machine.id]), pin=pin,
+            unit=cleaned(sensor.get("unit", "units", "engineeringunit")), description=self._described(sensor),
+            every=self._rate(sensor, mapping), scale=self._scale(sensor, mapping, is_bit=pin.is_bit),
+            counts=pin.is_bit and any("cycle" in word for word in self._kinds(sensor, mapping)),
         )  # fmt: skip
+        self._sources.setdefault(plc, []).append(tag)
         self._machines[machine.id].tags.append(tag)
         self._taken |= {(one.collection, one.id) for one in (mapping, sensor)}
         if pin.doubt:
@@ -285,15 +297,18 @@ class _Work:
     # ---- where it is read
 
     def _pin(self, mapping: _Document, sensor: _Document) -> pins.Pin | None:
-        kinds = ("sensortype", "signaltype", "iotype", "datatype", "type", "kind")
-        words = [one.get(name) for one in (sensor, mapping) for name in one.present(*kinds)]
-        signals: list[pins.Signal | None] = [pins.signal(word) for word in words]
+        signals: list[pins.Signal | None] = [pins.signal(word) for word in self._kinds(sensor, mapping)]
         fields = ("pinid", "pin", "pinname", "address")
         try:
             return pins.pin(mapping.get(*fields), next(filter(None, signals), None))
         except Unfit as error:
             self._lose(mapping, mapping.named(*fields), f"{error} ({_title(sensor)})")
             return None
+
+    def _kinds(self, *documents: _Document) -> list[str]:
+        """The words in which they say what kind of signal it is."""
+        names = ("sensortype", "signaltype", "iotype", "datatype", "type", "kind")
+        return [str(one.get(name)).lower() for one in documents for name in one.present(*names)]
 
     def _plc(self, *documents: _Document | None) -> Plc | None:
         """The PLC that the mapping, the sensor or the machine names; else the one of the configuration."""

@@ -1,9 +1,13 @@
 """The text of an imported plant file, with what a person should know as comments at its head."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from shopfloor.importing.recorder import PORT, Imported, Machine, Plc, Tag
+
+SMALL: Final = 200
+"""Tags up to which the small historian is taken."""
 
 
 def text(found: Imported) -> str:
@@ -17,7 +21,8 @@ def text(found: Imported) -> str:
         "sources:",
         *(line for number, (plc, tags) in enumerate(found.sources.items(), 1)
           for line in _source(_name(number, len(found.sources)), plc, tags, found.every)),
-        "historian: {type: duckdb}",
+        *_counting([tag for machine in found.machines for tag in machine.tags if tag.counts]),
+        f"historian: {{type: {'sqlite' if sum(map(len, found.sources.values())) <= SMALL else 'duckdb'}}}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -40,8 +45,21 @@ def _text(value: str) -> str:
 
 def _machine(machine: Machine) -> str:
     title = f", title: {_text(machine.title)}" if machine.title != machine.id else ""
-    show = f", show: [{', '.join(map(_text, machine.tags))}]" if machine.tags else ""
-    return f"  - {{id: {_text(machine.id)}{title}{show}}}"
+    good = f", good: {_text(machine.good)}" if machine.good else ""
+    show = f", show: [{', '.join(_text(tag.tag) for tag in machine.tags)}]" if machine.tags else ""
+    return f"  - {{id: {_text(machine.id)}{title}{good}{show}}}"
+
+
+def _counting(tags: Sequence[Tag]) -> Iterator[str]:
+    """The processor that counts units and says them hour by hour, as the recorder did."""
+    if tags:
+        yield "processors:"
+        yield "  - name: units"
+        yield "    type: edges"
+        yield "    tags:"
+    for tag in tags:
+        hourly = _text(f"{tag.tag}/hourly")
+        yield f"      - {{from: {_text(tag.tag)}, to: {_text(tag.units)}, hourly: {hourly}, unit: pcs}}"
 
 
 def _name(number: int, count: int) -> str:
