@@ -103,8 +103,9 @@ def run(plant: Path, duration: str | None, log_level: str) -> None:
 @PLANT
 def check(plant: Path) -> None:
     """Check a plant file without touching the network."""
-    from shopfloor import plant as plants, reports  # noqa: PLC0415
+    from shopfloor import logs, plant as plants, reports  # noqa: PLC0415
 
+    logs.configure("error")
     click.echo(reports.plant(plants.load(plant)))
 
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import click
 import msgspec
-import psutil
 
 from shopfloor.bench import Result
 from shopfloor.importing import Imported
@@ -223,6 +222,8 @@ def _number(value: float | None) -> str:
 
 def bench_json(name: str, results: Sequence[Result]) -> str:
     """A bench's figures with the machine that they were measured on."""
+    import psutil  # noqa: PLC0415  # 45 ms that `shopfloor check` need not wait
+
     machine = {
         "cpus": psutil.cpu_count(),
         "memory": psutil.virtual_memory().total,

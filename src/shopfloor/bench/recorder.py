@@ -1,7 +1,8 @@
 """What the signal recorder's job costs: 16 sensors of an S7 every five seconds, into the journal and a historian.
 
-Each Shopfloor is a whole ``shopfloor run`` in a process of its own, beside the simulated PLC's: one with each historian
-and one without any, all at the same time. Every value is recorded at every read, as the recorder did.
+Twelve of them are counted by their edges, too. Each Shopfloor is a whole ``shopfloor run`` in a process of its own,
+beside the simulated PLC's: one with each historian and one without any, all at the same time. Every value is recorded
+at every read, as the recorder did.
 """
 
 import statistics
@@ -142,9 +143,12 @@ def plant_text(port: int, historian: str) -> str:
     tags = [f"{{tag: press/a{n}, address: {address}, {scale}}}" for n, address in enumerate(_ANALOG)]
     tags += [f"{{tag: press/d{n}, address: {address}}}" for n, address in enumerate(_DIGITAL)]
     lines = "".join(f"      - {tag}\n" for tag in tags)
+    counted = [f"{{from: press/d{n}, hourly: press/d{n}/hourly}}" for n in range(len(_DIGITAL))]
+    counting = "processors:\n  - name: units\n    type: edges\n    tags:\n" + "".join(f"      - {c}\n" for c in counted)
     return (
         f"plant: {{site: recorder}}\nconsole: null\n{historian}sources:\n  - name: plc\n    type: s7\n"
-        f"    host: 127.0.0.1\n    port: {port}\n    rate: {EVERY} s\n    heartbeat: {EVERY - 1} s\n    tags:\n{lines}"
+        f"    host: 127.0.0.1\n    port: {port}\n    rate: {EVERY} s\n    heartbeat: {EVERY - 1} s\n"
+        f"    tags:\n{lines}{counting}"
     )
 
 
