@@ -140,8 +140,9 @@ class Calendar:
     def hours(self, day: date) -> list[int]:
         """Where the local hours of a day begin, and where the last one ends; 23 or 25 on the day of a clock change."""
         found = {self.instant(day, 0), self.instant(day, DAY_MINUTES)}
-        for hour in range(1, 24):
+        for hour in range(24):
             found.add(self.instant(day, 60 * hour))
+            # Of an hour that comes twice the second one, midnight's too (Azores, Havana).
             wall = datetime(day.year, day.month, day.day, hour, tzinfo=self.zone, fold=1).astimezone(UTC)
             if wall.astimezone(self.zone).hour == hour:  # else the hour does not exist
                 found.add(_nanoseconds(wall))
