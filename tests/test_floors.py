@@ -27,6 +27,7 @@ CLI = {
     "load_test",
     "logs",
     "remote",
+    "replaying",
     "reports",
     "running",
 }  # beside the command line

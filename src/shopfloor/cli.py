@@ -134,6 +134,25 @@ def browse(plant: Path, source: str, pattern: str, output: Path | None) -> None:
     _run(browsing.browse(plants.load(plant), source, pattern, output))
 
 
+@shopfloor.command()
+@PLANT
+@click.option("--from", "first", required=True, help="Where to begin, 2026-11-20 or 2026-11-20T06:00, site time.")
+@click.option("--to", "last", help="Where to end; now by default.")
+@click.option("--processor", help="Which processor of type machine, if there are several.")
+def replay(plant: Path, first: str, last: str | None, processor: str | None) -> None:
+    """Work machines' figures out anew from the historian's samples, and show what differs; changes nothing."""
+    from shopfloor import logs, plant as plants, replaying, reports  # noqa: PLC0415
+
+    logs.configure("error")
+
+    async def shown() -> int:
+        found = await replaying.replayed(plants.load(plant), first, last, processor, time_ns())
+        click.echo(reports.replayed(found))
+        return 1 if found.differences else 0
+
+    _run(shown())
+
+
 @shopfloor.command("import")
 @click.argument("origin", metavar="FROM", envvar="SHOPFLOOR_IMPORT")
 @click.option("--plc", help="Where the PLC is, host or host:port, when FROM does not say it.")

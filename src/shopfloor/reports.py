@@ -4,7 +4,7 @@ import asyncio
 import platform
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -12,9 +12,11 @@ import msgspec
 from shopfloor.bench import Result
 from shopfloor.importing import Imported
 from shopfloor.journal import Balance, LedgerRow, SqliteJournal, balances
+from shopfloor.kpi.figures import percent
 from shopfloor.pipeline import ComponentStatus
 from shopfloor.pipeline.probe import probe as probed
 from shopfloor.plant import Plant
+from shopfloor.replaying import Replayed
 from shopfloor.samples import Misconfigured
 
 _OUTCOMES: Final = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
@@ -121,6 +123,19 @@ def _losses(rows: Sequence[LedgerRow]) -> list[str]:
         if row.outcome == "lost before us"
     ]
     return losses
+
+
+def replayed(found: Replayed) -> str:
+    """Each window whose stored record is not what its samples give, then how many there are."""
+    rows = [(d.machine, d.window, d.start, _oee(d.was), _oee(d.now), ", ".join(d.fields)) for d in found.differences]
+    parts = [table(("machine", "window", "begin", "stored OEE", "anew", "what differs"), rows)] if rows else []
+    many = f"{_count(found.windows, 'window')} out of {found.samples:,} samples"
+    parts.append(f"{many}: {len(rows) or 'none'} differ{'s' if len(rows) == 1 else ''} from what is stored.")
+    return "\n".join(parts)
+
+
+def _oee(record: Mapping[str, Any] | None) -> str:
+    return "no record" if record is None else percent(record.get("oee"))
 
 
 def fates(rows: Sequence[LedgerRow], titles: Mapping[str, str]) -> str:
