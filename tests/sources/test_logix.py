@@ -4,9 +4,8 @@ import asyncio
 import json
 import logging
 import math
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -14,12 +13,13 @@ from ethernetip.cip.service import CipServiceResponse
 from ethernetip.cip.status import CipStatus
 from pydantic import ValidationError
 
-from shopfloor.samples import Command, Outcome, Quality, Sample, Unavailable, Value
-from shopfloor.sources.logix import LogixConfig, LogixSource
+from shopfloor.samples import Outcome, Quality, Unavailable, Value
+from shopfloor.sources.logix import LogixConfig
 from shopfloor.testing.contracts import same, until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import free_port
 from tests.sources.logix_plc import Plc, program
+from tests.sources.taken import taking, write
 
 
 def configured(port: int, *tags: str | Mapping[str, object], **more: object) -> LogixConfig:
@@ -27,45 +27,6 @@ def configured(port: int, *tags: str | Mapping[str, object], **more: object) -> 
     return LogixConfig.model_validate(
         {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "5 s", "tags": listed, **more}
     )
-
-
-class Taken:
-    """Reads in the background and remembers every sample but Shopfloor's own."""
-
-    def __init__(self, source: LogixSource) -> None:
-        self.source = source
-        self.samples: list[Sample] = []
-
-    async def read(self) -> None:
-        async with aclosing(self.source.batches()) as batches:
-            async for batch in batches:
-                self.samples += [sample for sample in batch if not sample.tag.startswith("$")]
-
-    def last(self, tag: str) -> Sample | None:
-        return next((sample for sample in reversed(self.samples) if sample.tag == tag), None)
-
-    async def newest(self, tag: str, value: Value, quality: int = Quality.GOOD) -> None:
-        def there() -> bool:
-            found = self.last(tag)
-            return found is not None and same(found.value, value) and found.quality == quality
-
-        await until(there, f"{tag} is {value!r}")
-
-
-@asynccontextmanager
-async def taking(config: LogixConfig) -> AsyncIterator[Taken]:
-    async with config.build() as source:
-        taken = Taken(source)
-        reading = asyncio.create_task(taken.read())
-        try:
-            yield taken
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-
-async def write(source: LogixSource, tag: str, value: Value, within: float = 60.0) -> Outcome:
-    return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * 1e9)))
 
 
 async def test_every_kind_of_tag() -> None:
@@ -248,6 +209,27 @@ async def test_browsing_lists_structures_down_to_their_members() -> None:
     async with Plc() as plc, taking(config.model_copy(update={"port": plc.port})) as taken:
         await until(lambda: len(taken.samples) >= len(found), "what was browsed can be read")
         assert all(sample.good for sample in taken.samples)
+
+
+async def test_a_command_does_not_wait_for_a_long_read() -> None:
+    """Three thousand tags are read in pieces; what an operator presses goes in between."""
+    many = program(*((f"Extra{n}", "DINT", 0) for n in range(3000)))
+    async with Plc(many) as plc, configured(plc.port, "SP").build() as source:
+        session = source._session
+        assert session is not None
+        begun = asyncio.Event()
+        answer = plc.controller.dispatch
+
+        def dispatch(service: int, path: Any, data: bytes) -> Any:
+            begun.set()
+            return answer(service, path, data)
+
+        plc.controller.dispatch = dispatch  # type: ignore[method-assign, assignment]  # to be told when it begins
+        reading = asyncio.create_task(session.read([f"Extra{n}" for n in range(3000)]))
+        await begun.wait()
+        assert (await write(source, "t0", 12.5)).done is True
+        assert not reading.done()
+        assert len(await reading) == 3000
 
 
 async def test_two_sources_share_one_connection() -> None:

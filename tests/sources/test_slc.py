@@ -3,23 +3,25 @@
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 
 import pytest
 from pydantic import ValidationError
 
-from shopfloor.samples import Command, Misconfigured, Outcome, Quality, Sample, Unavailable, Value
+from shopfloor.protocols.pccc_address import parse
+from shopfloor.protocols.pccc_grouping import plan
+from shopfloor.samples import Misconfigured, Outcome, Quality, Unavailable, Value
 from shopfloor.simulators.press_slc import Family
 from shopfloor.simulators.slc_controller import DataFile
 from shopfloor.sources.logix import LogixConfig
 from shopfloor.sources.slc import SlcConfig, SlcSource
-from shopfloor.testing.contracts import same, until
+from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import free_port
 from tests.sources.logix_plc import Plc as LogixPlc
 from tests.sources.slc_plc import Plc, files
+from tests.sources.taken import taking, write
 
 FAMILIES: list[Family] = ["slc500", "micrologix", "plc5"]
 
@@ -32,45 +34,6 @@ def configured(port: int, *tags: str | Mapping[str, object], **more: object) -> 
             "tags": listed, **more,
         }
     )  # fmt: skip
-
-
-class Taken:
-    """Reads in the background and remembers every sample but Shopfloor's own."""
-
-    def __init__(self, source: SlcSource) -> None:
-        self.source = source
-        self.samples: list[Sample] = []
-
-    async def read(self) -> None:
-        async with aclosing(self.source.batches()) as batches:
-            async for batch in batches:
-                self.samples += [sample for sample in batch if not sample.tag.startswith("$")]
-
-    def last(self, tag: str) -> Sample | None:
-        return next((sample for sample in reversed(self.samples) if sample.tag == tag), None)
-
-    async def newest(self, tag: str, value: Value, quality: int = Quality.GOOD) -> None:
-        def there() -> bool:
-            found = self.last(tag)
-            return found is not None and same(found.value, value) and found.quality == quality
-
-        await until(there, f"{tag} is {value!r}")
-
-
-@asynccontextmanager
-async def taking(config: SlcConfig) -> AsyncIterator[Taken]:
-    async with config.build() as source:
-        taken = Taken(source)
-        reading = asyncio.create_task(taken.read())
-        try:
-            yield taken
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-
-async def write(source: SlcSource, tag: str, value: Value, within: float = 30.0) -> Outcome:
-    return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * 1e9)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -282,6 +245,28 @@ async def test_a_write_without_an_answer_is_unknown() -> None:
         assert outcome.done is None
         assert "it is not known whether" in outcome.detail
         proxy.heal()
+
+
+async def test_a_command_does_not_wait_for_a_long_read() -> None:
+    """A group of many files is read block by block; what an operator presses goes in between."""
+    async with Plc() as plc, configured(plc.port, "B3:0/1").build() as source:
+        session = source._session
+        assert session is not None
+        begun = asyncio.Event()
+        answer = plc.processor._read
+
+        def read(fields: object) -> bytes:
+            begun.set()
+            return answer(fields)  # type: ignore[arg-type]  # as it was given
+
+        plc.processor._read = read  # type: ignore[method-assign]  # to be told when it begins
+        plc.processor.commands.clear()
+        blocks = [*plan({n: parse(f"N200:{118 * n}{{118}}") for n in range(8)}).blocks] * 5
+        reading = asyncio.create_task(session.read_blocks(blocks))
+        await begun.wait()
+        assert (await write(source, "t0", value=True)).done is True
+        assert len(await reading) == 40
+        assert plc.processor.commands.index(0xAB) < 20
 
 
 async def test_two_sources_share_one_connection() -> None:

@@ -9,6 +9,7 @@ in the tag list, which another program gives to another tag.
 import logging
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -24,6 +25,8 @@ _CHANGES: Final = 0xAC
 _ATTRIBUTE_LIST: Final = 0x03
 _SIGNATURE: Final = struct.pack("<6H", 5, 1, 2, 3, 4, 10)
 """How many attributes of the changes object are asked for, and which."""
+_TOGETHER: Final = 500
+"""Tags of one piece of work: about 17 requests, and the look at the program behind them."""
 _TRIES: Final = 3
 """How often a read is begun anew because the program was changed meanwhile."""
 
@@ -51,8 +54,14 @@ class Session(EipSession):
         """How often the tag list was uploaded."""
 
     async def read(self, names: Sequence[str]) -> list[Answer]:
-        """What these tags hold, all by the same program. Raises Lost."""
-        return await self.run(lambda: self._read(names))
+        """What these tags hold, each by the program that is loaded. Raises Lost.
+
+        A command that comes meanwhile waits for ``_TOGETHER`` of them, not for all.
+        """
+        found: list[Answer] = []
+        for begin in range(0, len(names), _TOGETHER):
+            found += await self.run(partial(self._read, names[begin : begin + _TOGETHER]))
+        return found
 
     async def write(self, name: str, value: object, check: Callable[[], None]) -> str:
         """Write a value of the tag's own type; why the controller refused it, or "". Raises Lost.

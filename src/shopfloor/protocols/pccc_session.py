@@ -10,12 +10,13 @@ then that could time out between two slow reads, and a lost one does not stay in
 import os
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from pycomm3 import CIPDriver, CommError, ResponseError
 
 from shopfloor.protocols import pccc_commands
-from shopfloor.protocols.eip_session import FULL, Answer, EipSession, Unfit
+from shopfloor.protocols.eip_session import FULL, Answer, EipSession, Lost, Unfit
 from shopfloor.protocols.pccc_address import AREAS, Address, Family, parse
 from shopfloor.protocols.pccc_commands import COMMAND, DIAGNOSE, MOST, Refusal
 from shopfloor.protocols.pccc_grouping import Block, plan
@@ -49,8 +50,11 @@ class Session(EipSession):
         self._transaction = int.from_bytes(os.urandom(2))
 
     async def read_blocks(self, blocks: Sequence[Block]) -> list[bytes | Refusal]:
-        """The bytes of each block, or why the processor does not give them. Raises Lost."""
-        return await self.run(lambda: [self._read(block) for block in blocks])
+        """The bytes of each block, or why the processor does not give them. Raises Lost.
+
+        A command that comes meanwhile waits for one block, not for all of them.
+        """
+        return [await self.run(partial(self._read, block)) for block in blocks]
 
     async def read(self, names: Sequence[str]) -> list[Answer]:
         """What these addresses hold, each asked for by itself. Raises Lost."""
@@ -120,6 +124,8 @@ class Session(EipSession):
         return answered
 
     def _refused(self, text: str) -> Unavailable:
+        if self._opened:
+            return Lost(f"{self} refuses a command by its EtherNet/IP interface, not by the processor: {text}")
         if "no session" in text:
             return Unavailable(f"{self} gives no session: {FULL}")
         return Unavailable(
