@@ -131,7 +131,7 @@ INPUTS = st.one_of(
         st.sampled_from([192, 192, 192, 216, 64, 0]),
     ),
     st.builds(lambda second: Sample(TICK, second * S, second * S), st.integers(0, 60)),
-    st.builds(lambda value: Sample(LOST, 0, value), st.booleans()),
+    st.sampled_from([Sample(LOST, 0, False), Sample(LOST, 0, True), Sample("$source/plc/complete", 0, True)]),
 )
 OPTIONS = st.sampled_from(
     [{"deadband": 0}, {"deadband": 5, "heartbeat": 9 * S}, {"deviation": 5}, {"deviation": 5, "longest": 9 * S}]
@@ -241,6 +241,8 @@ def test_no_line_over_what_nobody_saw() -> None:
     rows += [Sample("a", i * S, 1.0) for i in range(10, 13)]
     assert [s.time // S for s in thinned(rows, deviation=1)] == [0, 2, 10]
     assert [s.time // S for s in thinned([*rows[:3], rows[4], *rows[6:]], deviation=1)] == [0]
+    kept = [*rows[:6], Sample("$source/plc/complete", 0, True), *rows[6:]]
+    assert [s.time // S for s in thinned(kept, deviation=1)] == [0, 2], "the other side had kept everything"
 
 
 def test_late_samples_pass_and_the_same_again_does_not() -> None:
@@ -253,7 +255,7 @@ def test_late_samples_pass_and_the_same_again_does_not() -> None:
 def test_the_outputs_have_names_by_the_template() -> None:
     described = config({"from": "press-1/PV", "deadband": 1, "unit": "bar"}, {"from": "x", "to": "y", "deviation": 1})
     assert [(info.tag, info.unit) for info in described.outputs()] == [("press-1/PV/compressed", "bar"), ("y", "")]
-    assert described.inputs() == ["press-1/PV", "x", TICK, "$source/*/connected"]
+    assert described.inputs() == ["press-1/PV", "x", TICK, "$source/*/connected", "$source/*/complete"]
 
 
 @pytest.mark.parametrize(

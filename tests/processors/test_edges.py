@@ -25,6 +25,7 @@ from shopfloor.testing.contracts import EVERY_VALUE, ProcessorContract, same_sam
 S = 10**9
 H = 3600 * S
 LOST = "$source/plc/connected"
+COMPLETE = "$source/plc/complete"
 BEGIN = 1_767_258_000 * S
 """2026-01-01T09:00:00Z"""
 
@@ -131,6 +132,20 @@ def test_after_a_loss_of_the_source_comes_a_baseline_for_its_tags() -> None:
     assert [s.value for s in counted(rows)] == [0, 0]
     rows[1] = Sample("$source/other/connected", BEGIN, True)
     assert [s.value for s in counted(rows)] == [0, 1]
+
+
+def test_a_source_that_had_kept_everything_misses_no_edge_and_leaves_no_doubt() -> None:
+    """A subscription that is gone on with: the hours told meanwhile are told again, right and certain."""
+    rows = pulses(BEGIN, 150)
+    away = [Sample(LOST, 0, False), *(Sample(TICK, BEGIN + i * 600 * S, 0) for i in range(4, 13))]
+    back = [Sample(LOST, 0, True), Sample(COMPLETE, 0, True)]
+    found = counted([*rows[:50], *away, *back, *rows[50:]])
+    assert [s.value for s in found if s.tag == "units"][-1] == 150
+    records = [((s.time - BEGIN) // H, s.value, s.quality) for s in found if s.tag == "hourly"]
+    assert records[0] == (1, 25, 64)
+    assert {end: rest for end, *rest in records} == {1: [60, 192], 2: [60, 192]}
+    doubtful = hourly([*rows[:50], *away, back[0], *rows[50:]])
+    assert {end: quality for end, _, quality in doubtful} == {1: 64, 2: 192}
 
 
 def test_a_server_that_repeats_its_last_value_after_a_reconnect_gives_the_baseline() -> None:
@@ -356,7 +371,7 @@ def test_any_restart_gives_the_same(data: st.DataObject) -> None:
             st.one_of(
                 st.builds(Sample, st.just("a"), st.integers(0, 40).map(lambda i: BEGIN + i * 1000 * S), LEVELS),
                 st.builds(lambda i: Sample(TICK, BEGIN + i * 1000 * S, 0), st.integers(0, 40)),
-                st.just(Sample(LOST, 0, True)),
+                st.sampled_from([Sample(LOST, 0, True), Sample(COMPLETE, 0, True)]),
             ),
             max_size=60,
         )

@@ -128,6 +128,9 @@ def test_a_signal_of_a_lost_source_is_not_known() -> None:
     rows = [at(0, "t", 240), at(0, "v", 1.0)]
     assert told([*rows, Sample(LOST, 0, False)], "q")[-1] == (0, None, Quality.WAITING_FOR_INITIAL_DATA)
     assert told([*rows, Sample("$source/other/connected", 0, False)], "q")[-1] == (0, 25, 192)
+    back = [Sample(LOST, 0, False), Sample(LOST, 0, True), Sample("$source/plc/complete", 0, True)]
+    assert told([*rows, *back], "q")[-1] == (0, 25, 192), "what did not change is not said again"
+    assert told([*rows, *back[:2], at(1, "t", 240)], "q")[-1] == (1, 0, 64)
 
 
 # ---- units and windows ----------------------------------------------------------------------------------------------
@@ -167,6 +170,10 @@ def test_a_part_without_one_of_its_values_is_uncertain_and_without_any_has_no_sc
 def test_after_bad_quality_of_the_trigger_comes_a_baseline() -> None:
     rows = [at(0, "t", 200), at(0, "v", 1), at(1, "n", 1), at(2, "n", 5, 0), at(3, "n", 7), at(4, "n", 8)]
     assert [second for second, *_ in told(rows, "q/unit", unit="n")] == [4]
+    away = [at(0, "v", 1), at(1, "n", 1), Sample(LOST, 0, False), at(3, "n", 7), at(4, "n", 8)]
+    assert [second for second, *_ in told(away, "q/unit", unit="n")] == [4]
+    away.insert(3, Sample("$source/plc/complete", 0, True))
+    assert [second for second, *_ in told(away, "q/unit", unit="n")] == [3, 4]
 
 
 def test_windows_are_told_by_samples_and_by_the_clock() -> None:
@@ -212,7 +219,7 @@ INPUTS = st.one_of(
     st.builds(at, st.integers(0, 300), st.just("v"), st.floats(0, 2)),
     st.builds(at, st.integers(0, 300), st.just("n"), st.integers(0, 3)),
     st.builds(at, st.integers(0, 300), st.just(TICK), st.just(0)),
-    st.just(Sample(LOST, 0, True)),
+    st.sampled_from([Sample(LOST, 0, True), Sample("$source/plc/complete", 0, True)]),
 )  # fmt: skip
 
 
@@ -245,7 +252,7 @@ def test_a_pause_of_a_year_is_told_for_the_last_thousand_windows() -> None:
 def test_the_outputs_say_what_they_are() -> None:
     described = config(unit="n", every=MINUTE)
     assert [info.tag for info in described.outputs()] == ["q", "q/unit", "q/window"]
-    assert described.inputs() == ["t", "v", "n", TICK, "$source/*/connected"]
+    assert described.inputs() == ["t", "v", "n", TICK, "$source/*/connected", "$source/*/complete"]
 
 
 @pytest.mark.parametrize(

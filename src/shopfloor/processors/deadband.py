@@ -21,7 +21,7 @@ from shopfloor.samples import Batch, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
 TICK: Final = "$clock/tick"
-CONNECTED: Final = "$source/*/connected"
+PRESENCE: Final = ("$source/*/connected", "$source/*/complete")
 _WHOLE: Final = 100
 """Per cent."""
 _WIDTH: Final = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(%?)")
@@ -112,7 +112,7 @@ class DeadbandConfig(ProcessorConfig):
 
     def inputs(self) -> Sequence[str]:
         """The tags that it reads, the clock, and which sources are connected."""
-        return list(dict.fromkeys((*(tag.source for tag in self.tags), TICK, CONNECTED)))
+        return list(dict.fromkeys((*(tag.source for tag in self.tags), TICK, *PRESENCE)))
 
     def outputs(self) -> Sequence[TagInfo]:
         """The tags that it gives."""
@@ -169,9 +169,9 @@ class DeadbandProcessor(Processor):
                 for line in self._lines:
                     found.extend(line.tick(time))
             elif tag.startswith("$source/"):
-                lost = tag.removeprefix("$source/").removesuffix("/connected")
+                _, source, what = tag.split("/")
                 for line in self._lines:
-                    found.extend(line.interrupt(lost))
+                    found.extend(line.interrupt(source, complete=what == "complete"))
         return found
 
     def snapshot(self) -> bytes:
@@ -225,11 +225,14 @@ class _Line:
         if now - door.since >= self._heartbeat:
             yield from self._release()
 
-    def interrupt(self, source: str) -> Iterator[Sample]:
-        """What passes because the source was lost or is back: a line must not be drawn over what nobody saw."""
+    def interrupt(self, source: str, *, complete: bool) -> Iterator[Sample]:
+        """What passes because the source was lost or is back: a line must not be drawn over what nobody saw.
+
+        With ``complete`` nothing is missing all the same.
+        """
         if self.door is not None and self.door.source == source:
             yield from self._release()
-            self.door.broken = True
+            self.door.broken = not complete
 
     def _weigh(self, door: _Door, point: _Point) -> Iterator[Sample]:
         """What passes because of a value of the same kind as the last, that came after it."""

@@ -18,7 +18,7 @@ from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
 TICK: Final = "$clock/tick"
-CONNECTED: Final = "$source/*/connected"
+PRESENCE: Final = ("$source/*/connected", "$source/*/complete")
 _MANY: Final = 4
 """Hours that are kept without asking whether they can still change."""
 
@@ -92,7 +92,7 @@ class EdgesConfig(ProcessorConfig):
 
     def inputs(self) -> Sequence[str]:
         """The tags that it reads, the clock, and which sources are connected."""
-        return list(dict.fromkeys((*(tag.source for tag in self.tags), TICK, CONNECTED)))
+        return list(dict.fromkeys((*(tag.source for tag in self.tags), TICK, *PRESENCE)))
 
     def outputs(self) -> Sequence[TagInfo]:
         """The tags that it gives."""
@@ -144,9 +144,10 @@ class EdgesProcessor(Processor):
                 for signal in self._signals:
                     found.extend(signal.tick(time))
             elif tag.startswith("$source/"):
-                lost = tag.removeprefix("$source/").removesuffix("/connected")
+                _, source, what = tag.split("/")
                 for signal in self._signals:
-                    signal.interrupt(lost)
+                    if signal.state.source == source:
+                        signal.resume() if what == "complete" else signal.interrupt()
         return found
 
     def snapshot(self) -> bytes:
@@ -185,6 +186,7 @@ class _Signal:
             return
         if in_order:
             state.source, state.since = source, None
+            state.production.settle()
             if not record.known or quality < Quality.GOOD or not (first or known):
                 state.production.doubt(time, self._hours)
         self._add(taken)
@@ -202,11 +204,17 @@ class _Signal:
         yield from self._records(state.production.corrections(self._hours))
         yield from self._records(state.production.until(ahead, self._hours, known=state.record.known))
 
-    def interrupt(self, source: str) -> None:
+    def interrupt(self) -> None:
         """The source was lost or is back: nobody knows what the signal did meanwhile."""
-        if self.state.source == source and not self.state.record.broken:
+        if not self.state.record.broken:
             self.state.record.broken = True
             self.state.production.doubt(self.state.production.following, self._hours)
+
+    def resume(self) -> None:
+        """Nothing is missing although the source was away: it gives now what it had kept."""
+        if self.state.record.broken:
+            self.state.record.broken = False
+            self.state.production.trust()
 
     def _over(self, time: int, *, in_order: bool, known: bool) -> Iterator[Sample]:
         """The records of the hours that are over now that a sample of this time comes."""

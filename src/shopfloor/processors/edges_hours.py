@@ -66,6 +66,8 @@ class Production(msgspec.Struct, array_like=True):
     """Its end, as far as it was asked for."""
     changed: list[int] = []
     """Hours that were told and are another now."""
+    doubted: list[int] = []
+    """Hours that became uncertain since the newest sample came."""
 
     def begin(self, time: int, clock: Hours) -> None:
         """The first sample: what was before is not known."""
@@ -84,7 +86,20 @@ class Production(msgspec.Struct, array_like=True):
         hour = self._of(clock.around(time))
         if hour.sure:
             hour.sure = False
+            self.doubted.append(clock.around(time).start)
             self._note(clock.around(time).start)
+
+    def trust(self) -> None:
+        """Nothing is missing since the newest sample."""
+        for start in self.doubted:
+            if start in self.hours:
+                self.hours[start].sure = True
+                self._note(start)
+        self.settle()
+
+    def settle(self) -> None:
+        """A sample came: what is uncertain before it stays so."""
+        self.doubted = []
 
     def until(self, now: int, clock: Hours, *, known: bool) -> Iterator[Told]:
         """Tell each hour that is over now and was not told; ``known``: whether the signal has been since the last."""

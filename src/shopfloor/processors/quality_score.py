@@ -20,7 +20,7 @@ from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
 TICK: Final = "$clock/tick"
-CONNECTED: Final = "$source/*/connected"
+PRESENCE: Final = ("$source/*/connected", "$source/*/complete")
 BEST: Final = 100.0
 _SETTLED: Final = 2 * DURATION_UNITS["s"]
 """How long, by the clock, values of the trigger's own time are waited for."""
@@ -115,7 +115,7 @@ class QualityScoreConfig(ProcessorConfig):
 
     def inputs(self) -> Sequence[str]:
         """The tags that it reads, the clock, and which sources are connected."""
-        return list(dict.fromkeys((*(tag for scored in self.scores for tag in scored.reads), TICK, CONNECTED)))
+        return list(dict.fromkeys((*(tag for scored in self.scores for tag in scored.reads), TICK, *PRESENCE)))
 
     def outputs(self) -> Sequence[TagInfo]:
         """The tags that it gives."""
@@ -145,10 +145,18 @@ class _Mean(msgspec.Struct, array_like=True):
 class _Now(msgspec.Struct, array_like=True):
     """What is known of one signal."""
 
-    outside: float | None = None
+    last: float | None = None
+    """How far it was outside when it came last; None: it was no number."""
     time: int = 0
     sure: bool = True
     source: str = ""
+    lost: bool = False
+    """Its source was lost since."""
+
+    @property
+    def outside(self) -> float | None:
+        """How far it is outside; None: not known."""
+        return None if self.lost else self.last
 
 
 class _Span(msgspec.Struct, array_like=True):
@@ -177,6 +185,7 @@ class _State(msgspec.Struct):
     trigger: Any = None
     """The unit's tag's last value; None: the next one is a baseline."""
     trigger_source: str = ""
+    trigger_lost: bool = False
     unit: _Span | None = None
     done: list[_Done] = []
     window: _Span | None = None
@@ -209,9 +218,9 @@ class QualityScoreProcessor(Processor):
                 for one in self._scores:
                     found.extend(one.tick(time))
             elif tag.startswith("$source/"):
-                lost = tag.removeprefix("$source/").removesuffix("/connected")
+                _, source, what = tag.split("/")
                 for one in self._scores:
-                    found.extend(one.interrupt(lost))
+                    found.extend(one.interrupt(source, complete=what == "complete"))
         return found
 
     def snapshot(self) -> bytes:
@@ -262,21 +271,25 @@ class _Score:
             state.since = now
             yield from self._advance(ahead)
 
-    def interrupt(self, source: str) -> Iterator[Sample]:
-        """The source was lost or is back: its signals are not known until they come again."""
+    def interrupt(self, source: str, *, complete: bool) -> Iterator[Sample]:
+        """The source was lost or is back: its signals are not known until they come again.
+
+        With ``complete`` nothing is missing all the same.
+        """
         state = self.state
         for signal in state.signals:
             if signal.source == source:
-                signal.outside = None
+                signal.lost = not complete
         if state.trigger_source == source:
-            state.trigger = state.unit = None
+            state.trigger_lost = not complete
         yield from self._live()
 
     def _ends(self, sample: Sample, source: str) -> bool:
         """Whether a unit is done."""
-        state, before = self.state, self.state.trigger
+        state = self.state
+        before = None if state.trigger_lost else state.trigger
         bad = sample.quality < Quality.UNCERTAIN or sample.value is None
-        state.trigger, state.trigger_source = None if bad else sample.value, source
+        state.trigger, state.trigger_source, state.trigger_lost = None if bad else sample.value, source, False
         if bad:
             state.unit = None
         elif before is None:
