@@ -105,28 +105,28 @@ class Changes:
         known = set(map(id, before))
         places: list[int] = []
         values: list[Value] = []
-        qualities = array("H")
-        statuses = array("I")
+        marks: list[tuple[int, int, int]] = []
         for one in columns:
             silent = self._silent(one, now)
             if id(one) in known and not silent:
                 continue
             news = sorted({*self._news(one), *silent}) if silent else self._news(one)
-            if not news:
-                continue
             whole = len(news) == len(one.places)
             mine = one.places if whole else [one.places[i] for i in news]
             read = one.values if whole else [one.values[i] for i in news]
             self._remember(mine, read, (one.quality, one.status), now)
             places += mine
             values += read
-            qualities.extend([one.quality] * len(news))
-            statuses.extend([one.status] * len(news))
+            marks.append((len(mine), one.quality, one.status))
         if self._scales:
             values = [self._scaled(place, value) for place, value in zip(places, values, strict=True)]
+        qualities, statuses = array("H"), array("I")
+        for count, quality, status in marks:
+            qualities.extend(array("H", (quality,)) * count)
+            statuses.extend(array("I", (status,)) * count)
         return Batch(
-            self._source, now, [self._names[place] for place in places], array("q", [now]) * len(places),
-            column(values), qualities, statuses=statuses if any(statuses) else None,
+            self._source, now, [self._names[place] for place in places], array("q", (now,)) * len(places),
+            column(values), qualities, statuses=statuses if any(status for _, _, status in marks) else None,
         )  # fmt: skip
 
     def _silent(self, one: Column, now: int) -> Sequence[int]:

@@ -17,6 +17,7 @@ from shopfloor.plant.components import SourceConfig, Strict, TagName
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.samples import Batch, TagInfo, Value
 from shopfloor.sources.changes import Changes, Column
+from shopfloor.sources.reading_ahead import ReadAhead
 
 _SECOND: Final = DURATION_UNITS["s"]
 _TOLD_EVERY: Final = 1.0
@@ -127,42 +128,37 @@ class Scanner:
             scales={place: tag.scale.from_raw for place, tag in enumerate(config.tags) if tag.scale is not None},
             heartbeat=config.heartbeat,
         )
-        self._overruns = Overruns(config.name)
+        overruns = Overruns(config.name)
         self._groups = [
-            _Group(rate, tuple(group), read, changes, self._overruns, clock) for rate, group in sorted(places.items())
+            _Group(rate, tuple(group), read, changes, overruns, clock) for rate, group in sorted(places.items())
         ]
         self._watch = watch
-        self._clock = clock
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """What changed, a batch a read, for ever. Raises what ``read`` and ``watch`` raise.
+        """What changed, for ever. Raises what ``read`` and ``watch`` raise.
 
-        While a batch becomes durable its group waits for the next time and reads once more, no further: so a slow disk
-        does not make reads late, and what is read ahead is one read.
+        Reads go on while a batch becomes durable, within the limits of ``ReadAhead``, so that a slow disk makes no read
+        late; what they give meanwhile is the next batch.
         """
-        watching: set[asyncio.Task[None]] = set() if self._watch is None else {asyncio.create_task(self._watch())}
-        pending = {asyncio.create_task(group.next()): group for group in self._groups}
+        ahead = ReadAhead()
+        work = [group.read_on(ahead) for group in self._groups]
+        if self._watch is not None:
+            work.append(self._watch())
+        tasks = [asyncio.create_task(one) for one in work]
+        for task in tasks:
+            task.add_done_callback(lambda _: ahead.wake())
         try:
             while True:
-                waiting: set[asyncio.Task[Any]] = {*pending, *watching}
-                if not waiting:
-                    await asyncio.Event().wait()
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in [task for task in pending if task in done]:
-                    group = pending.pop(task)
-                    batch = task.result()
-                    pending[asyncio.create_task(group.next())] = group
-                    if len(batch):
-                        yield batch
-                for watch in watching & done:
-                    watch.result()
-                if self._overruns.due:
-                    yield self._overruns.told(self._clock())
+                batch = await ahead.take()
+                if batch is not None:
+                    yield batch
+                for task in tasks:
+                    if task.done():
+                        task.result()
         finally:
-            left: set[asyncio.Task[Any]] = {*pending, *watching}
-            for one in left:
-                one.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Overruns:
@@ -216,8 +212,8 @@ class _Group:
         self._due = asyncio.get_running_loop().time()
         self._before: Sequence[Column] = ()
 
-    async def next(self) -> Batch:
-        """Wait for the time, read, and give what changed; reads again until something did or overruns are due."""
+    async def read_on(self, ahead: ReadAhead) -> None:
+        """Read at the rate, for ever, and put what changed."""
         while True:
             await asyncio.sleep(max(0.0, self._due - asyncio.get_running_loop().time()))
             columns = await self._read(self._places)
@@ -226,8 +222,10 @@ class _Group:
             self._schedule()
             batch = self._changes.of(columns, self._before, self._clock())
             self._before = columns
-            if len(batch) or self._overruns.due:
-                return batch
+            if len(batch):
+                await ahead.put(batch)
+            if self._overruns.due:
+                await ahead.put(self._overruns.told(self._clock()))
 
     def _schedule(self) -> None:
         """The next read on the grid of the rate; a read that took longer than that leaves some out."""
