@@ -182,6 +182,28 @@ async def test_reads_go_on_while_a_batch_becomes_durable() -> None:
     assert values == [(1, SECOND), (2, 2 * SECOND), (3, 3 * SECOND)]
 
 
+async def test_a_library_that_swallows_the_cancellation_does_not_hold_it_up() -> None:
+    plc = Plc(tag("a"))
+    waits, swallowed = asyncio.Event(), asyncio.Event()
+    plain = plc.read
+
+    async def read(places: tuple[int, ...]) -> Sequence[Column]:
+        if plc.reads and not swallowed.is_set():
+            waits.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.set()
+        return await plain(places)
+
+    left = Leftovers()
+    async with aclosing(Scanner(plc.config, read).batches()) as batches:
+        await anext(batches)
+        await until(waits.is_set, "the next read")
+    assert swallowed.is_set()
+    await left.none()
+
+
 async def test_what_watches_the_connection_ends_it() -> None:
     async def watch() -> None:
         raise Unavailable("nobody answers")

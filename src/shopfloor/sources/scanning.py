@@ -23,6 +23,9 @@ _SECOND: Final = DURATION_UNITS["s"]
 _TOLD_EVERY: Final = 1.0
 """Seconds between two samples of how many reads were left out."""
 
+_AGAIN_AFTER: Final = 0.1
+"""Seconds until a task that has not ended is told so again."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -156,9 +159,17 @@ class Scanner:
                     if task.done():
                         task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them until they have ended: Python 3.11's ``wait_for``, which libraries use, may swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_AFTER)
+    await asyncio.gather(*tasks, return_exceptions=True)  # so that nobody complains of an error that was not asked for
 
 
 class Overruns:
