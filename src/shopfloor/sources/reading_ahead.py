@@ -4,7 +4,7 @@ import asyncio
 from array import array
 from collections.abc import Sequence
 from itertools import chain
-from typing import Final, cast
+from typing import Any, Final
 
 from shopfloor.samples import Batch, Value
 
@@ -67,12 +67,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _values(batches: Sequence[Batch]) -> Sequence[Value]:
-    """In an array where all are in one of the same kind."""
-    kinds = {batch.values.typecode if isinstance(batch.values, array) else "" for batch in batches}
+    """In an array where all are in arrays of the same kind."""
+    columns: list[Any] = [batch.values for batch in batches]
+    kinds: set[str] = {getattr(values, "typecode", "") for values in columns}
     kind = kinds.pop()
     if kinds or not kind:
-        return list(chain.from_iterable(batch.values for batch in batches))
-    values = array(kind)
-    for batch in batches:
-        values.extend(cast("array[float]", batch.values))
-    return cast("Sequence[Value]", values)
+        return list(chain.from_iterable(columns))
+    return array(kind, b"".join(columns))

@@ -144,7 +144,7 @@ class Scanner:
         late; what they give meanwhile is the next batch.
         """
         ahead = ReadAhead()
-        work = [group.read_on(ahead) for group in self._groups]
+        work: list[Coroutine[Any, Any, None]] = [group.read_on(ahead) for group in self._groups]
         if self._watch is not None:
             work.append(self._watch())
         tasks = [asyncio.create_task(one) for one in work]
@@ -163,7 +163,7 @@ class Scanner:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel them until they have ended: Python 3.11's ``wait_for``, which libraries use, may swallow a cancellation."""
+    """Cancel them until they have ended: the ``wait_for`` of Python 3.11, which libraries use, can swallow one."""
     left = set(tasks)
     while left:
         for task in left:
