@@ -3,18 +3,23 @@
 import math
 import random
 import re
+import statistics
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
+from shopfloor import plant
 from shopfloor.processors.quality_score import TICK, QualityScoreConfig, Signal, score
 from shopfloor.samples import Batch, Quality, Sample, Value
 from shopfloor.seams import Processor
+from shopfloor.simulators.fleet import fleet, quality_score
 from shopfloor.testing.contracts import EVERY_VALUE, ProcessorContract, same_samples
 
+ROOT = Path(__file__).parents[2]
 S = 10**9
 MINUTE = 60 * S
 BEGIN = 1_767_258_000 * S
@@ -131,6 +136,28 @@ def test_a_signal_of_a_lost_source_is_not_known() -> None:
     back = [Sample(LOST, 0, False), Sample(LOST, 0, True), Sample("$source/plc/complete", 0, True)]
     assert told([*rows, *back], "q")[-1] == (0, 25, 192), "what did not change is not said again"
     assert told([*rows, *back[:2], at(1, "t", 240)], "q")[-1] == (1, 0, 64)
+
+
+def test_the_simulated_fleets_own_score_by_the_plant_file_of_the_page() -> None:
+    """A day of a machine: by its sensors' values as its formula has it; so off its own by their noise alone."""
+    page = (ROOT / "docs" / "connectors" / "quality_score.md").read_text("utf-8")
+    text = next(block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "machine-01" in block)
+    sources = "sources: [{name: fleet, type: mqtt, servers: mqtt://127.0.0.1, topics: [{topic: 'fleet/+/+'}]}]"
+    described = plant.parse(f"plant: {{site: fleet}}\n{sources}\n{text}", "page.yaml", ROOT, {})
+    processor = described.processors[0].build()
+    differences: list[float] = []
+    for event in islice(fleet(1, 1, BEGIN, 5.0), 20_000):
+        if event.kind != "telemetry" or event.said["state"] != "running":
+            continue
+        heat, speed, own = (event.said[name] for name in ("temperature", "speed", "quality_score"))
+        rows = [Sample(f"machine-01/{name}", event.time, event.said[name]) for name in ("temperature", "speed")]
+        found = [s.value for s in processor.process(Batch.of("fleet", 1, rows)) if s.tag == "machine-01/conditions"]
+        if found and abs(heat - 60) < 37 and abs(speed - 1) < 0.29:
+            assert found[-1] == pytest.approx(quality_score(heat, speed), abs=1e-5)
+            assert isinstance(found[-1], float)
+            differences.append(found[-1] - own)
+    assert len(differences) > 5000
+    assert math.sqrt(statistics.fmean(d * d for d in differences)) < math.hypot(1.5 * 0.2, 200 * 0.005)
 
 
 # ---- units and windows ----------------------------------------------------------------------------------------------
