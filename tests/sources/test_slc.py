@@ -70,13 +70,13 @@ async def test_every_kind_of_file(family: Family) -> None:
 
 
 async def test_neighbours_are_read_by_one_command() -> None:
-    """118 words of a file are one command a scan, not 118."""
+    """118 words of a file are one command a scan, not 118; the other one asks whether the program runs."""
     async with Plc() as plc:
         config = configured(plc.port, *(f"N7:{n}" for n in range(118)))
         async with config.build() as source, aclosing(source.batches()) as batches:
             plc.processor.commands.clear()
             assert len(await anext(batches)) == 118
-            assert plc.processor.commands == [0xA2]
+            assert plc.processor.commands == [0xA2, 0xA2]
 
 
 async def test_one_bad_address_never_costs_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -132,6 +132,30 @@ async def test_while_a_program_is_loaded_every_value_is_bad_and_comes_back_at_on
         plc.processor.refuse = ()
         await taken.newest("t0", 0)
         await taken.newest("t1", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "stopped", "runs"),
+    [("slc500", 17, 30), ("slc500", 1, 6), ("micrologix", 27, 7), ("micrologix", 6 | 1 << 13, 6), ("plc5", 8, 2)],
+)
+async def test_a_processor_that_does_not_run_is_told_and_not_written(
+    family: Family, stopped: int, runs: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What its memory holds is of before; a button written now would be pressed when it goes to RUN."""
+    monkeypatch.setattr("shopfloor.sources.slc_reading._WATCH", 0.05)
+    async with Plc(family) as plc, taking(configured(plc.port, "N7:0", "N99:0", family=family)) as taken:
+        plc.processor.put_word(2, 1, runs)
+        await taken.newest("t0", 0)
+        plc.processor.put_word(2, 1, stopped)
+        await taken.newest("t0", 0, Quality.LAST_USABLE)
+        outcome = await write(taken.source, "t0", 5)
+        assert (outcome.done, plc.written) == (False, [])
+        assert "not written: the processor is not in RUN" in outcome.detail
+        plc.processor.put_word(2, 1, runs)
+        await taken.newest("t0", 0)
+        assert (await write(taken.source, "t0", 5)).done is True
+    assert caplog.text.count("values are uncertain and nothing is written until it is; look at it") == 1
+    assert caplog.text.count("in RUN again") == 1
 
 
 async def test_a_string_that_is_none_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:

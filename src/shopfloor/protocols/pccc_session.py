@@ -20,13 +20,17 @@ from shopfloor.protocols.eip_session import FULL, Answer, EipSession, Lost, Unfi
 from shopfloor.protocols.pccc_address import AREAS, Address, Family, parse
 from shopfloor.protocols.pccc_commands import COMMAND, DIAGNOSE, MOST, Refusal
 from shopfloor.protocols.pccc_grouping import Block, plan
-from shopfloor.protocols.pccc_values import decode, encode
+from shopfloor.protocols.pccc_values import decode, encode, halted
 from shopfloor.samples import Unavailable
 
 _EXECUTE, _PCCC = 0x4B, 0x67
 """Service and class: execute PCCC."""
 _VENDOR: Final = 0
 """Nobody's number: only members of ODVA have one."""
+
+
+_STATUS: Final = parse("S:1")
+"""Where the mode is."""
 
 
 class Plc(NamedTuple):
@@ -60,6 +64,11 @@ class Session(EipSession):
         """What these addresses hold, each asked for by itself. Raises Lost."""
         addresses = [parse(name, self._family) for name in names]
         return await self.run(lambda: [self._one(at) for at in addresses])
+
+    async def halted(self) -> bool:
+        """Whether the processor says that its program does not run; False where it does not say. Raises Lost."""
+        (found,) = await self.read_blocks([Block(_STATUS, _STATUS.area.size)])
+        return isinstance(found, bytes) and halted(int.from_bytes(found, "little"), self._family)
 
     async def write(self, name: str, value: object, check: Callable[[], None]) -> str:
         """Write a value of the address's own type; why the processor refused it, or "". Raises Lost, Unfit.

@@ -11,8 +11,21 @@ from shopfloor.protocols.pccc_address import WORD, Address, Family
 from shopfloor.samples import Value
 
 _LAYOUTS: Final = {"INT": "<h", "DINT": "<i", "REAL": "<f"}
+# S:1 of SLC 500 and MicroLogix (1747-RM001, 1762-RM001): the mode, PROGRAM or suspended by the program, each by the key
+# or remote; and whether an error halted it. S:1 of a PLC-5 (1785-6.5.14).
+_MODE: Final = 0x1F
+_NOT_RUNNING: Final = frozenset({1, 3, 17, 27})
+_MAJOR_ERROR: Final = 1 << 13
+_PLC5_RUN, _PLC5_PROGRAM = 1 << 1, 1 << 3
 _TEXT: Final = 82
 """Characters of a string."""
+
+
+def halted(status: int, family: Family) -> bool:
+    """Whether the second word of the status file (S:1) says that the program does not run."""
+    if family == "plc5":
+        return bool(status & _PLC5_PROGRAM) and not status & _PLC5_RUN
+    return status & _MODE in _NOT_RUNNING or bool(status & _MAJOR_ERROR)
 
 
 def decode(data: bytes, at: Address, family: Family) -> Value:

@@ -28,6 +28,7 @@ SHOWN: Final[Mapping[str, str]] = {
     "I:1.0/0": "The motor runs (PLC-5: I:001/00)",
     "I:1.0/1": "Held by a fault (PLC-5: I:001/01)",
     "I:1.0/2": "The ram is down: rises once a part (PLC-5: I:001/02)",
+    "S:1": "The mode of the processor: remote run",
     "O:2.0/0": "Signal tower green; /1 yellow, /2 red (PLC-5: O:002/00)",
     "N7:0": "PackML state: 2 stopped, 3 starting, 6 execute, 11 held (jammed)",
     "N7:1": "Fault code: 0 none, 17 sheet jam",
@@ -57,6 +58,8 @@ _ZERO, _SPAN = 3277, 13_107
 """Counts of 4 to 20 mA in an analogue input."""
 _EN, _TT, _DN, _CU, _OV = 15, 14, 13, 15, 12
 _IDEAL: Final = 120
+_REMOTE_RUN, _PLC5_RUN = 6, 1 << 1 | 1 << 7
+"""S:1 while the program runs, the key at remote."""
 _KEPT: Final = 10
 
 
@@ -113,6 +116,7 @@ class SlcPress:
 
     async def __aenter__(self) -> Self:
         self.processor.put_text(_TEXTS, 0, "A-4711")
+        self.processor.put_word(_STATUS, 1, _PLC5_RUN if self.processor.plc5 else _REMOTE_RUN)
         self.processor.put_real(_REALS, 2, self.press.set_point)
         self.show()
         try:

@@ -20,7 +20,7 @@ from shopfloor.seams import Source
 from shopfloor.sources.logix_write import write
 from shopfloor.sources.scanning import ScannedConfig, ScannedTag, Scanner
 from shopfloor.sources.slc_browse import browse
-from shopfloor.sources.slc_reading import Reader
+from shopfloor.sources.slc_reading import HALTED, Reader
 
 _SECOND: Final = 10**9
 
@@ -149,4 +149,9 @@ class SlcSource(Source):
             return Outcome(command.id, done=False, detail="the plant file says that this tag is not written")
         if self._session is None:
             return Outcome(command.id, done=False, detail=f"not written: {self._config.name} is not connected")
+        try:
+            if await self._session.halted():  # a button written now would be pressed when it goes to RUN
+                return Outcome(command.id, done=False, detail=f"not written: {HALTED}")
+        except Unavailable as error:
+            return Outcome(command.id, done=False, detail=f"not written: {error}")
         return await write(self._session, command, tag.address, tag.scale)

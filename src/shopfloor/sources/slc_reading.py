@@ -15,6 +15,12 @@ from shopfloor.sources.changes import Column, Reading, grouped
 
 _NAMED: Final = 5
 """Tags that a log line names."""
+_WATCH: Final = 5.0
+"""Seconds between two looks at whether the program runs."""
+HALTED: Final = (
+    "the processor is not in RUN (program mode, suspended or halted by an error): values are uncertain and nothing is "
+    "written until it is"
+)
 _log: Final = logging.getLogger(__name__)
 
 
@@ -45,10 +51,16 @@ class Reader:
         """Tags that the processor refuses, and when they are tried again (event loop's time)."""
         self._alone: set[int] = set()
         """Tags that can be read, but not together with their neighbours."""
+        self._halted = False
+        self._look_at = 0.0
+        """When it is looked next whether the program runs (event loop's time)."""
 
     async def read(self, places: tuple[int, ...]) -> list[Column]:
         """What the tags at these places have. Raises Unavailable."""
         now = asyncio.get_running_loop().time()
+        if now >= self._look_at:
+            self._look_at = now + _WATCH
+            await self._look()
         well = tuple(place for place in places if self._bad.get(place, now) <= now)
         if well not in self._plans:
             addresses = {place: self._tags[place][2] for place in well}
@@ -63,23 +75,35 @@ class Reader:
         nothing = Reading(None, Quality.CONFIGURATION_ERROR)
         return grouped(places, [readings.get(place, nothing) for place in places])
 
+    async def _look(self) -> None:
+        """Ask whether the program runs, and say so when that has changed."""
+        before, self._halted = self._halted, await self._session.halted()
+        if self._halted and not before:
+            _log.warning("%s: %s; look at it", self._source, HALTED)
+        elif before and not self._halted:
+            _log.warning("%s: the processor is in RUN again", self._source)
+
     async def examine(self) -> list[str]:
         """Each tag that cannot be read, and why. Raises Unavailable."""
+        await self._look()
         found = await self._carry_out(plan({place: at for place, (_, _, at) in enumerate(self._tags)}))
         suspects = [place for place, answer in found.items() if isinstance(answer, Refusal)]
         if suspects:
             found |= await self._one_by_one(suspects)
-        return [self._described(place, reason) for place, reason in sorted(self._decoded(found)[1].items())]
+        troubles = [self._described(place, reason) for place, reason in sorted(self._decoded(found)[1].items())]
+        return [HALTED, *troubles] if self._halted else troubles
 
     def _decoded(self, found: Mapping[int, bytes | Refusal]) -> tuple[dict[int, Reading], dict[int, str]]:
         """The readings, and of those that are bad why."""
         readings: dict[int, Reading] = {}
         reasons: dict[int, str] = {}
+        # While the program does not run, what the memory holds is of before.
+        usual = Quality.LAST_USABLE if self._halted else Quality.GOOD
         for place, answer in found.items():
             quality = Quality.CONFIGURATION_ERROR
             if isinstance(answer, bytes):
                 try:
-                    readings[place] = Reading(decode(answer, self._tags[place][2], self._family))
+                    readings[place] = Reading(decode(answer, self._tags[place][2], self._family), usual)
                     continue
                 except ValueError as error:
                     reasons[place] = f"{error}; correct the address, or let the program set the text"
