@@ -105,6 +105,20 @@ class Series(BaseModel):
     truncated: bool
 
 
+class LiveFigures(BaseModel):
+    """The main figures of a machine's running shift; ratios are fractions, null where they have no meaning."""
+
+    state: str | None
+    oee: float | None
+    availability: float | None
+    performance: float | None
+    quality: float | None
+    good: float | None
+    scrap: float | None
+    coverage: float | None
+    until: Moment | None
+
+
 class Machine(BaseModel):
     """A machine, its tags and what may be written to it."""
 
@@ -117,6 +131,7 @@ class Machine(BaseModel):
     scrap: str | None
     tags: list[str]
     commands: list[Permission]
+    live: LiveFigures | None
 
 
 class Machines(BaseModel):
@@ -130,6 +145,105 @@ class MachineDetail(Machine):
 
     now: Moment
     samples: list[TagRow]
+
+
+class Loss(BaseModel):
+    """Stops of one reason."""
+
+    count: int
+    seconds: float
+
+
+class KpiRecord(BaseModel):
+    """All figures of one machine in one window; docs/specs/kpi.md says what each means."""
+
+    model_config = ConfigDict(extra="allow")
+    machine: str
+    window: Literal["hour", "shift", "day"]
+    start: Moment
+    end: Moment
+    day: str
+    shift: str
+    formula: str
+    availability: float | None
+    performance: float | None
+    quality: float | None
+    oee: float | None
+    oee_low: float | None
+    oee_high: float | None
+    nee: float | None
+    teep: float | None
+    mtbf: float | None
+    mttr: float | None
+    scrap_rate: float | None
+    error_rate: float | None
+    health: float | None
+    coverage: float | None
+    planned_seconds: float
+    actual_seconds: float
+    seconds: dict[str, float]
+    good: float
+    scrap: float
+    minor_stops: int
+    incidents: int
+    losses: dict[str, Loss]
+    scrap_by_reason: dict[str, float]
+    state: str | None = None
+    until: Moment | None = None
+    revision: int | None = None
+    was: dict[str, float | None] | None = None
+    why: str | None = None
+    calendar: str | None = None
+    unknown_states: dict[str, int] | None = None
+
+
+class Kpi(BaseModel):
+    """A machine's closed windows and its running shift."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    machine: str
+    window: Literal["hour", "shift", "day"]
+    from_: Moment = Field(alias="from")
+    to: Moment
+    now: Moment
+    reasons: dict[str, str]
+    live: KpiRecord | None
+    records: list[KpiRecord]
+    truncated: bool
+
+
+class StateTimeline(BaseModel):
+    """As what each moment of a machine counts; columns of equal length."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    machine: str
+    from_: Moment = Field(alias="from")
+    to: Moment
+    until: Moment
+    state: str
+    since: Moment | None
+    starts: list[Moment]
+    classes: list[str]
+    reasons: list[str]
+
+
+class ReportedMachine(BaseModel):
+    """One machine's shifts of a day, and the whole day."""
+
+    id: str
+    title: str
+    line: str | None
+    shifts: list[KpiRecord]
+    day: KpiRecord | None
+
+
+class Report(BaseModel):
+    """A production day of every machine that has figures."""
+
+    day: str
+    today: str
+    now: Moment
+    machines: list[ReportedMachine]
 
 
 class Component(BaseModel):

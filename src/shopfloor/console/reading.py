@@ -11,14 +11,16 @@ from shopfloor.commands import Record, column_to_json
 from shopfloor.console import models
 from shopfloor.console.live import LiveResponse
 from shopfloor.console.problem import Json, Problem, answers
+from shopfloor.console.records import summary
 from shopfloor.console.state import Console, ConsoleState, Me
 from shopfloor.console.times import LATEST, parse_bucket, parse_instant
 from shopfloor.console.view import VERSION, component_json, journal_json, ledger_json, milliseconds, permission_json
 from shopfloor.historian.base import Aggregate, Historian, Series
-from shopfloor.plant import tag_pattern
+from shopfloor.plant import Machine, tag_pattern
 from shopfloor.samples import Unavailable
 
 MOST_POINTS: Final = 100_000
+MACHINES_AT_ONCE: Final = 50
 
 Tag = Annotated[str, Query(min_length=1, max_length=255, description="The tag.")]
 Instant = Annotated[str, Query(max_length=64, description="ISO 8601, ns since 1970, `now`, or relative: `-1h`.")]
@@ -83,9 +85,9 @@ async def history(  # noqa: PLR0913, PLR0917  # a query has these parts
     time: Annotated[Literal["ms", "ns"], Query(description="Unit of all times in the answer.")] = "ms",
 ) -> Json:
     """One tag's samples, raw or one value a bucket."""
-    start, end = _interval(console, from_, to)
+    start, end = interval(console, from_, to)
     bucket = _bucket(every, aggregate, end - start)
-    store = _historian(console)
+    store = demand_historian(console)
     try:
         if bucket is None:
             series = await store.history(tag, start, end, limit)
@@ -106,18 +108,21 @@ async def history(  # noqa: PLR0913, PLR0917  # a query has these parts
 async def machines(console: Console, person: Me) -> Json:
     """Every machine of the plant file."""
     plant = console.runtime.plant
-    return Json({"machines": [console.view.machine(machine, person.role) for machine in plant.machines]})
+    found: list[Any] = []
+    for count, machine in enumerate(plant.machines, 1):
+        found.append({**console.view.machine(machine, person.role), "live": summary(console.runtime.live, machine.id)})
+        if count % MACHINES_AT_ONCE == 0:
+            await asyncio.sleep(0)  # others get their turn
+    return Json({"machines": found})
 
 
 @router.get("/machines/{id}", response_model=models.MachineDetail, responses=answers(404, 422))
 async def machine(console: Console, person: Me, id: Annotated[str, Path(description="The machine's id.")]) -> Json:  # noqa: A002  # the API's word
     """One machine with the newest values of its tags."""
-    found = next((machine for machine in console.runtime.plant.machines if machine.id == id), None)
-    if found is None:
-        raise Problem(
-            404, "There is no such machine", f"no machine has the id {id[:100]!r}; GET /api/machines lists them"
-        )
-    content = console.view.machine(found, person.role)
+    found = machine_of(console, id)
+    content: dict[str, Any] = console.view.machine(found, person.role) | {
+        "live": summary(console.runtime.live, found.id)
+    }
     shown = dict.fromkeys([*content["tags"], *(command["tag"] for command in content["commands"])])
     rows = await console.view.rows(shown, person.role)
     return Json({**content, "now": milliseconds(console.now()), "samples": rows})
@@ -184,7 +189,18 @@ async def live(console: Console) -> Response:
     return LiveResponse(console.stream)
 
 
-def _interval(console: ConsoleState, from_: str, to: str) -> tuple[int, int]:
+def machine_of(console: ConsoleState, name: str) -> Machine:
+    """The machine of this id. Raises Problem when there is none."""
+    found = next((machine for machine in console.runtime.plant.machines if machine.id == name), None)
+    if found is None:
+        raise Problem(
+            404, "There is no such machine", f"no machine has the id {name[:100]!r}; GET /api/machines lists them"
+        )
+    return found
+
+
+def interval(console: ConsoleState, from_: str, to: str) -> tuple[int, int]:
+    """Ns UTC of two times of a query. Raises Problem when they cannot be read, or are in the wrong order."""
     zone, now = ZoneInfo(console.runtime.plant.plant.timezone), console.now()
     wrong: list[dict[str, str]] = []
     instants: list[int] = []
@@ -219,7 +235,8 @@ def _bucket(every: str | None, aggregate: Aggregate | None, span: int) -> int | 
     return bucket
 
 
-def _historian(console: ConsoleState) -> Historian:
+def demand_historian(console: ConsoleState) -> Historian:
+    """The historian. Raises Problem when the plant has none, Unavailable while it does not run."""
     if console.runtime.plant.historian is None:
         raise Problem(503, "Nothing is kept here", "the plant file has no historian; add one to see the past")
     store = console.runtime.historian

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from shopfloor.console.live import Stream
 from shopfloor.console.person import Person
 from shopfloor.console.view import Catalogue, Runtime, View
+from shopfloor.kpi.calendar import calendar_of
 
 
 class ConsoleState:
@@ -20,6 +21,8 @@ class ConsoleState:
         self.catalogue = Catalogue(runtime.plant)
         self.view = View(runtime, self.catalogue, now)
         self.stream = Stream(runtime.live, self.catalogue, now)
+        plant = runtime.plant
+        self.calendar = calendar_of(plant.plant.timezone, plant.shifts, plant.exceptions)
 
 
 def _console(request: Request) -> ConsoleState:

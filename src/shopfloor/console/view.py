@@ -85,9 +85,15 @@ class Catalogue:
 
     def __init__(self, plant: Plant) -> None:
         self._declared: dict[str, tuple[TagInfo, str]] = {}
+        undeclared: list[str] = []
         for source in plant.sources:
-            for info in source.declared() or ():
+            declared = source.declared()
+            if declared is None:
+                undeclared.append(source.name)
+            for info in declared or ():
                 self._declared.setdefault(info.tag, (info, source.name))
+        self._rest = undeclared[0] if len(undeclared) == 1 else ""
+        """Who gives what nobody declares, where only one can."""
         for processor in plant.processors:
             for info in processor.outputs():
                 self._declared.setdefault(info.tag, (info, processor.name))
@@ -105,6 +111,10 @@ class Catalogue:
     def source(self, tag: str) -> str:
         """The component that gives it, "" where only the other side knows."""
         return self._declared[tag][1] if tag in self._declared else ""
+
+    def giver(self, tag: str) -> str:
+        """As ``source``; of what nobody declares the one source that only the other side knows the tags of."""
+        return self.source(tag) or self._rest
 
 
 class View:

@@ -45,6 +45,11 @@ class Machine:
             self.production.account(account, [piece.start for piece in pieces], [piece.name for piece in pieces], end)
         return account
 
+    def pieces(self, start: int, end: int, calendar: Calendar, now: int) -> Iterator[Piece]:
+        """As what the time from ``start`` to ``end`` counts, without a gap, until ``now``: what ``evaluate`` adds."""
+        for stretch in calendar.stretches(start, end):
+            yield from self._pieces(stretch, min(stretch.end, now), now)
+
     def _pieces(self, stretch: Stretch, end: int, now: int) -> Iterator[Piece]:
         if stretch.kind != "shift":
             name = TimeClass.PLANNED_STOP if stretch.kind == "break" else TimeClass.NOT_SCHEDULED

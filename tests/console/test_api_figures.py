@@ -1,0 +1,257 @@
+"""The machines' figures over the API: what the real processor gave, out of a real historian."""
+
+import csv
+from collections.abc import AsyncIterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from pydantic import BaseModel
+
+from shopfloor.console import create_app, models
+from shopfloor.historian.duck import DuckDbConfig
+from shopfloor.plant import Plant
+from shopfloor.samples import Batch, Quality, Sample, Value
+from tests.console.fakes import FakeHistorianConfig, FakeRuntime, FakeSource
+from tests.console.test_api import get, problem
+from tests.console.worked import INFOS, MACHINE, MINUTE, REASONS, RUNS, SECOND, SHIFT, batches, processor, said, shifts
+
+BEGIN: Final = 1_767_589_200 * SECOND
+"""Monday 2026-01-05, 06:00 in Berlin."""
+NOW: Final = BEGIN + SHIFT + 302 * MINUTE
+"""Some five hours into the second shift."""
+MS: Final = 10**6
+HELD_BACK: Final = (BEGIN + 440 * MINUTE, BEGIN + SHIFT)
+"""What the filler said then came an hour after the end of its shift."""
+LOST: Final = (BEGIN + SHIFT + 280 * MINUTE, BEGIN + SHIFT + 285 * MINUTE)
+
+
+class Filler(FakeSource):
+    """Declares the filler's tags."""
+
+    def declared(self) -> list[Any]:
+        return INFOS
+
+
+PLANT: Final = Plant.model_validate(
+    {
+        "plant": {"site": "bremen", "timezone": "Europe/Berlin"},
+        "shifts": shifts(6),
+        "reasons": REASONS,
+        "machines": [MACHINE, {"id": "dumb-1"}],
+    }
+)
+
+
+@cache
+def journalled() -> list[Batch]:
+    """The filler's day so far, with late samples and five minutes without its PLC, and what is made of it."""
+    _, oee = processor(PLANT)
+    samples = [
+        (BEGIN + SHIFT + 60 * MINUTE if HELD_BACK[0] <= sample.time < HELD_BACK[1] else sample.time, sample)
+        for sample in said(BEGIN, NOW)
+        if not LOST[0] <= sample.time < LOST[1]
+    ]
+    samples.append((LOST[1], Sample("filler-1/state", LOST[1], RUNS)))  # what a source says anew when it is back
+    fed = [*batches(samples, BEGIN, NOW)]
+    for number, time in enumerate(LOST):
+        there = Batch.of("$source", time, [Sample("$source/plc/connected", time, number == 1)])
+        fed.insert(next(place for place, batch in enumerate(fed) if batch.received > time), there)
+    return [each for batch in fed for each in (batch, Batch.of("oee", batch.received, oee.process(batch)))]
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[FakeRuntime]:
+    """The console's plant after that day, with all of it in a real historian."""
+    runtime = FakeRuntime(tmp_path)
+    config, _ = processor(PLANT)
+    runtime.plant = PLANT.model_copy(
+        update={
+            "sources": [Filler(name="plc", type="fake")],
+            "processors": [config],
+            "historian": FakeHistorianConfig(type="fake"),
+        }
+    )
+    async with DuckDbConfig(type="duckdb", path=tmp_path / "h.duckdb").build() as store, runtime.commands:
+        await store.write_many([(offset, batch) for offset, batch in enumerate(journalled(), 1) if len(batch)])
+        for batch in journalled():
+            runtime.live.take(batch)
+        runtime.historian = store
+        yield runtime
+
+
+@pytest.fixture
+async def asked(plant: FakeRuntime, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the console of the filler."""
+    transport = httpx.ASGITransport(create_app(plant, now=lambda: NOW, folder=tmp_path / "app"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        yield client
+
+
+async def test_the_running_shift_and_its_hours(asked: httpx.AsyncClient) -> None:
+    answer = await get(asked, "/api/machines/filler-1/kpi")
+    live = answer["live"]
+    assert (live["window"], live["shift"], live["state"], live["until"]) == ("shift", "late", "running", NOW // MS)
+    assert (live["start"], live["end"]) == ((BEGIN + SHIFT) // MS, (BEGIN + 2 * SHIFT) // MS)
+    assert live["unknown_states"] == {"42": 2}
+    assert live["coverage"] < 0.99
+    assert live["oee_low"] < live["oee"]
+    assert [record["start"] for record in answer["records"]] == [
+        (BEGIN + SHIFT + hour * 60 * MINUTE) // MS for hour in range(5)
+    ]
+    assert 0 < live["good"] - sum(record["good"] for record in answer["records"]) <= 12  # of the last two minutes
+    assert answer["reasons"]["machine/hydraulics"] == "Hydraulics"
+    assert not answer["truncated"]
+
+
+async def test_of_a_corrected_window_the_newest_revision_with_what_was(asked: httpx.AsyncClient) -> None:
+    (early,) = (await get(asked, "/api/machines/filler-1/kpi", window="shift"))["records"]
+    assert early["revision"] > 0
+    assert early["why"] == "late samples from plc"
+    assert early["was"]["good"] < early["good"]
+    hours = await get(asked, "/api/machines/filler-1/kpi", **{"from": str(BEGIN), "to": str(BEGIN + SHIFT)})
+    assert len(hours["records"]) == 8
+    assert sum(hour["good"] for hour in hours["records"]) == early["good"]
+
+
+async def test_a_cut_answer_leaves_out_the_window_that_it_may_have_cut(asked: httpx.AsyncClient) -> None:
+    answer = await get(asked, "/api/machines/filler-1/kpi", limit=1)
+    assert answer["truncated"]
+    assert answer["records"] == []
+
+
+async def test_what_is_no_record_of_figures_is_left_out(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    assert plant.historian is not None
+    times = [BEGIN + hour * 60 * MINUTE for hour in range(4)]
+    values: list[Value] = ["nonsense", '{"start": 7, "window": "hour"}', '{"oee": 1}', 3]
+    await plant.historian.write(10**6, Batch("mqtt", NOW, ["filler-1/kpi/hour"] * 4, times, values))
+    plant.give(Sample("filler-1/kpi/live", NOW + 1, "{}"))
+    answer = await get(asked, "/api/machines/filler-1/kpi", **{"from": str(BEGIN)})
+    assert answer["live"] is None
+    assert min(record["start"] for record in answer["records"]) == (BEGIN + 4 * 60 * MINUTE) // MS
+    assert (await get(asked, "/api/machines"))["machines"][0]["live"] is None
+
+
+async def test_the_list_of_machines_has_the_main_figures(asked: httpx.AsyncClient) -> None:
+    filler, dumb = (await get(asked, "/api/machines"))["machines"]
+    live = (await get(asked, "/api/machines/filler-1/kpi"))["live"]
+    assert filler["live"] == {name: live[name] for name in filler["live"]}
+    assert filler["live"]["state"] == "running"
+    assert dumb["live"] is None
+    assert (await get(asked, "/api/machines/filler-1"))["live"] == filler["live"]
+
+
+async def test_the_answers_are_as_openapi_describes_them(asked: httpx.AsyncClient) -> None:
+    described: dict[str, type[BaseModel]] = {
+        "/api/machines/filler-1/kpi?window=shift": models.Kpi,
+        "/api/machines/filler-1/timeline": models.StateTimeline,
+        "/api/report": models.Report,
+        "/api/machines": models.Machines,
+    }
+    for path, model in described.items():
+        model.model_validate(await get(asked, path), strict=True)
+
+
+def lasted(timeline: Any, until: int) -> dict[str, float]:
+    ends = [*timeline["starts"][1:], until]
+    found: dict[str, float] = {}
+    for name, start, end in zip(timeline["classes"], timeline["starts"], ends, strict=True):
+        found[name] = found.get(name, 0) + (end - start) / 1000
+    return found
+
+
+async def test_the_timeline_says_the_same_as_the_figures(asked: httpx.AsyncClient) -> None:
+    """The classes of the bar sum to those of the records: of the running shift, and of the corrected one."""
+    live = (await get(asked, "/api/machines/filler-1/kpi"))["live"]
+    timeline = await get(asked, "/api/machines/filler-1/timeline")
+    assert (timeline["from"], timeline["to"], timeline["until"]) == (live["start"], live["end"], NOW // MS)
+    assert lasted(timeline, timeline["until"]) == {name: s for name, s in live["seconds"].items() if s}
+    assert (timeline["state"], timeline["since"]) == ("running", LOST[1] // MS)
+    (early,) = (await get(asked, "/api/machines/filler-1/kpi", window="shift"))["records"]
+    whole = await get(asked, "/api/machines/filler-1/timeline", **{"from": str(BEGIN), "to": str(BEGIN + SHIFT)})
+    assert lasted(whole, whole["to"]) == {name: s for name, s in early["seconds"].items() if s}
+    named = {reason for name, reason in zip(whole["classes"], whole["reasons"], strict=True) if name != "production"}
+    assert {"machine/hydraulics", "fault 22"} < named
+
+
+async def test_a_state_that_was_said_long_ago_still_holds(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    assert plant.historian is not None
+    said_at = BEGIN - 20 * 24 * 60 * MINUTE
+    await plant.historian.write(10**6, Batch.of("plc", NOW, [Sample("filler-1/state", said_at, 2)]))
+    span = {"from": str(BEGIN - 60 * MINUTE), "to": str(BEGIN)}
+    answer = await get(asked, "/api/machines/filler-1/timeline", **span)
+    assert answer["state"] == "idle"
+    assert answer["since"] == said_at // MS
+    assert set(answer["classes"]) == {"unplanned_stop"}
+    bad = Sample("filler-1/state", BEGIN - 30 * MINUTE, None, Quality.BAD)
+    await plant.historian.write(10**6 + 1, Batch.of("plc", NOW, [bad]))
+    answer = await get(asked, "/api/machines/filler-1/timeline", **span)
+    assert answer["classes"] == ["unplanned_stop", "unknown"]
+
+
+async def test_a_machine_without_a_state_is_judged_by_its_units(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    filler = plant.plant.machines[0].model_copy(update={"state": None})
+    plant.plant = plant.plant.model_copy(update={"machines": [filler]})
+    whole = await get(asked, "/api/machines/filler-1/timeline", **{"from": str(BEGIN), "to": str(BEGIN + SHIFT)})
+    assert {"production", "unplanned_stop", "planned_stop"} <= set(whole["classes"])
+    assert sum(lasted(whole, whole["to"]).values()) == SHIFT / SECOND
+
+
+async def test_a_day_as_a_report(asked: httpx.AsyncClient) -> None:
+    report = await get(asked, "/api/report")
+    assert (report["day"], report["today"]) == ("2026-01-05", "2026-01-05")
+    (filler,) = report["machines"]
+    assert [record["shift"] for record in filler["shifts"]] == ["early", "late"]
+    assert ["until" in record for record in filler["shifts"]] == [False, True]
+    assert filler["day"] is None
+    assert (await get(asked, "/api/report", day="2026-01-04"))["machines"][0]["shifts"] == []
+
+
+async def test_a_day_for_spreadsheets(asked: httpx.AsyncClient) -> None:
+    answer = await asked.get("/api/report.csv", params={"day": "2026-01-05"})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="shifts-2026-01-05.csv"'
+    early, late = csv.DictReader(answer.text.splitlines())
+    (record,) = (await get(asked, "/api/machines/filler-1/kpi", window="shift"))["records"]
+    assert (early["machine"], early["shift"], early["closed"], late["closed"]) == ("filler-1", "early", "yes", "no")
+    assert (early["start"], early["end"]) == ("2026-01-05T05:00:00Z", "2026-01-05T13:00:00Z")
+    assert float(early["oee"]) == record["oee"]
+    assert float(early["unplanned_stop_seconds"]) == record["seconds"]["unplanned_stop"]
+
+
+async def test_a_name_is_no_formula_in_a_spreadsheet(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    titled = plant.plant.machines[0].model_copy(update={"title": "=1+1"})
+    plant.plant = plant.plant.model_copy(update={"machines": [titled]})
+    answer = await asked.get("/api/report.csv")
+    assert {row["title"] for row in csv.DictReader(answer.text.splitlines())} == {"'=1+1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/api/machines/none/kpi", 404, "no machine has the id"),
+        ("/api/machines/dumb-1/kpi", 404, "{name: oee, type: machine}"),
+        ("/api/machines/dumb-1/timeline", 404, "`state`, or `good` or `total`"),
+        ("/api/machines/filler-1/kpi?window=week", 422, "'hour', 'shift' or 'day'"),
+        ("/api/machines/filler-1/kpi?from=soon", 422, "is no time"),
+        ("/api/machines/filler-1/timeline?from=-40d", 422, "at most 31 days"),
+        ("/api/report?day=2026-02-30", 422, "not in the calendar"),
+        ("/api/report.csv?day=yesterday", 422, "day"),
+    ],
+)
+async def test_a_question_without_an_answer_says_why(
+    asked: httpx.AsyncClient, path: str, status: int, said: str
+) -> None:
+    assert said in problem(await asked.get(path), status)["detail"]
+
+
+async def test_without_a_historian_or_a_processor_it_is_said(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    plant.historian = None
+    for path in ("/api/machines/filler-1/kpi", "/api/machines/filler-1/timeline", "/api/report"):
+        assert "not running" in problem(await asked.get(path), 503)["detail"]
+    plant.plant = plant.plant.model_copy(update={"historian": None})
+    assert "no historian" in problem(await asked.get("/api/report"), 503)["detail"]
+    plant.plant = plant.plant.model_copy(update={"machines": []})
+    assert "type: machine" in problem(await asked.get("/api/report"), 404)["detail"]
