@@ -20,7 +20,7 @@ from shopfloor import reports, running
 from shopfloor.journal import read_file
 from shopfloor.pipeline import ComponentStatus
 from shopfloor.plant import Plant, parse
-from shopfloor.protocols.broker import Broker
+from shopfloor.protocols.broker import Broker, Kind
 from shopfloor.samples import Misconfigured, Unavailable
 
 PULLED_SECONDS: Final = 10
@@ -30,6 +30,8 @@ _STARTS_WITHIN: Final = 60.0
 """Seconds."""
 _PORTS: Final[Mapping[str, int]] = {"OPCUA_PORT": 4840, "S7_PORT": 1102, "LOGIX_PORT": 44818, "MQTT_PORT": 1883}
 """What stands in the plant file when nothing listens yet."""
+_VERSIONS: Final = {"mosquitto": "auto", "amqtt": "3.1.1"}
+"""Of MQTT, by the broker: amqtt does not even refuse what a source says in MQTT 5."""
 _SOURCES: Final[Mapping[str, str]] = {
     "opcua": "Press 1, by OPC UA",
     "s7": "Press 2 and Filler 1, by S7",
@@ -113,16 +115,15 @@ async def _at_work(simulators: Sequence[Simulator]) -> AsyncGenerator[None]:
     async with AsyncExitStack() as stack:
         for simulator in simulators:
             stack.push_async_callback(simulator.stop)
-        async with asyncio.TaskGroup() as starting:
-            for simulator in simulators:
-                starting.create_task(simulator.start())
-        watching = [asyncio.create_task(simulator.watch()) for simulator in simulators]
+        tasks = [asyncio.create_task(simulator.start()) for simulator in simulators]
         try:
+            await asyncio.gather(*tasks)
+            tasks = [asyncio.create_task(simulator.watch()) for simulator in simulators]
             yield
         finally:
-            for task in watching:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Effort:
@@ -175,17 +176,14 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
             fleet = Simulator("fleet", f"--server={broker.address}", "--machines=4", "--seed=43", "--warm-up=30min")
             cmm = Simulator("cmm", f"--folder={measurements}", "--every=5s")
             click.echo("Starting five simulators …")
-            try:
-                async with _at_work((opcua, s7, logix, fleet, cmm)):
-                    ports = (opcua.port, s7.port, logix.port, broker.port)
-                    plant = _plant(place, listen, dict(zip(_PORTS, ports, strict=True)))
-                    async with running.running(plant) as pipeline:
-                        click.echo(_welcome(listen, (opcua, s7, logix, fleet, cmm), broker, place))
-                        effort = _Effort()
-                        await running.until_stopped(seconds, stop=stop)
-                        statuses, cost = pipeline.components(), effort.report()
-            except* (Unavailable, Misconfigured) as failed:
-                raise failed.exceptions[0] from None
+            async with _at_work((opcua, s7, logix, fleet, cmm)):
+                ports = (opcua.port, s7.port, logix.port, broker.port)
+                plant = _plant(place, listen, dict(zip(_PORTS, ports, strict=True)), broker.kind)
+                async with running.running(plant) as pipeline:
+                    click.echo(_welcome(listen, (opcua, s7, logix, fleet, cmm), broker, place))
+                    effort = _Effort()
+                    await running.until_stopped(seconds, stop=stop)
+                    statuses, cost = pipeline.components(), effort.report()
     return _farewell(plant, statuses, cost)
 
 
@@ -204,9 +202,10 @@ def _farewell(plant: Plant, statuses: Sequence[ComponentStatus], cost: str) -> i
     return 0 if reports.balanced(rows) and not silent else 1
 
 
-def _plant(place: Path, listen: str, ports: Mapping[str, int]) -> Plant:
+def _plant(place: Path, listen: str, ports: Mapping[str, int], broker: Kind = "mosquitto") -> Plant:
     environment = {
         **os.environ,
+        "MQTT_VERSION": _VERSIONS[broker],
         **{name: str(port) for name, port in ports.items()},
         "CONSOLE": listen,
     }

@@ -11,16 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from shopfloor.demo import Simulator, _welcome
+from shopfloor.demo import Simulator, _at_work
 from shopfloor.journal import balances, read_file
-from shopfloor.protocols.broker import Broker
+from shopfloor.samples import Unavailable
 from shopfloor.testing.programs import free_port
 
 RUN = (sys.executable, "-m", "shopfloor")
@@ -45,11 +45,16 @@ def ask(listen: str, path: str) -> Any:
         return json.load(answer)
 
 
-def ran(folder: Path, enough: Callable[[str], bool], *options: str) -> tuple[int, str, str]:
+def delivering(listen: str) -> bool:
+    """Whether every component runs and has given or taken something."""
+    return all(one["samples"] and one["state"] == "running" for one in ask(listen, "components")["components"])
+
+
+def ran(folder: Path, enough: Callable[[str], bool], program: Sequence[str] = RUN) -> tuple[int, str, str]:
     """Exit code, output and errors of a demo that was stopped by Ctrl-C once ``enough`` of its console's address."""
     listen = f"127.0.0.1:{free_port()}"
     with subprocess.Popen(
-        [*RUN, "demo", "--listen", listen, "--folder", str(folder / "d"), *options],
+        [*program, "demo", "--listen", listen, "--folder", str(folder / "d")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(folder), cwd=folder,
     ) as demo:  # fmt: skip
         try:
@@ -71,11 +76,10 @@ def test_every_source_delivers_and_the_ledger_balances_also_the_second_time(tmp_
     seen: dict[str, Any] = {}
 
     def all_there(listen: str) -> bool:
-        components = ask(listen, "components")["components"]
         seen.update({row["tag"]: row for row in ask(listen, "tags?limit=1000")["tags"]})
         states = ("press-1/State", "press-2/State", "press-3/State", "filler-1/State", "filler-2/State")
         return (
-            all(one["samples"] and one["state"] == "running" for one in components)
+            delivering(listen)
             and all(isinstance(seen[tag]["value"], int) for tag in states)
             and seen["machine-04/state"]["value"] is not None
             and seen["cmm-1/length"]["value"] is not None
@@ -153,9 +157,36 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_without_mosquitto_it_says_what_it_uses() -> None:
-    machines = [Simulator(kind, port=1) for kind in SOURCES]
-    assert "amqtt, inside this process, because Mosquitto is not installed" in _welcome(
-        "127.0.0.1:1", machines, Broker(kind="amqtt"), Path("d")
+def test_what_cannot_be_written_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    """Here a file stands where its data shall be; all simulators have started by then and are ended."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "data").write_text("in the way")
+    done = run(tmp_path, "demo", "--listen", f"127.0.0.1:{free_port()}", "--folder", str(tmp_path / "d"))
+    assert done.returncode == 2, done.stderr
+    assert str(tmp_path / "d" / "data") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_simulator_that_does_not_start_is_said() -> None:
+    broken = Simulator("s7", "--seed=none", port=free_port())
+    with pytest.raises(Unavailable, match="simulated s7 did not start; `shopfloor simulate s7` shows why"):
+        async with _at_work([broken]):
+            pytest.fail("it did not start, and yet the demo went on")
+
+
+@pytest.mark.timeout(300)
+def test_without_mosquitto_everything_arrives_too(tmp_path: Path) -> None:
+    """The same demo in a process that finds no Mosquitto: amqtt stands in."""
+    script = tmp_path / "without.py"
+    script.write_text(
+        "import sys\n"
+        "from shopfloor.protocols import broker\n"
+        "broker.mosquitto = lambda: None\n"
+        "from shopfloor.cli import main\n"
+        "main()\n",
+        encoding="utf-8",
     )
-    assert "the broker: Mosquitto\n" in _welcome("127.0.0.1:1", machines, Broker(kind="mosquitto"), Path("d"))
+    code, out, errors = ran(tmp_path, delivering, program=(sys.executable, str(script)))
+    assert code == 0, out + errors
+    assert "amqtt, inside this process, because Mosquitto is not installed" in out
+    assert "Every sample is accounted for, and nothing was lost." in out

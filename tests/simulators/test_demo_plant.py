@@ -13,7 +13,8 @@ from shopfloor.simulators.s7_signals import Tag
 
 TEXT = (files("shopfloor.simulators") / "demo.yaml").read_text("utf-8")
 ENVIRONMENT = {
-    "OPCUA_PORT": "4840", "S7_PORT": "1102", "LOGIX_PORT": "44818", "MQTT_PORT": "1883", "CONSOLE": "127.0.0.1:8080",
+    "OPCUA_PORT": "4840", "S7_PORT": "1102", "LOGIX_PORT": "44818", "MQTT_PORT": "1883", "MQTT_VERSION": "auto",
+    "CONSOLE": "127.0.0.1:8080",
 }  # fmt: skip
 
 
