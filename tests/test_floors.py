@@ -26,10 +26,12 @@ CLI = {
     "listening",
     "load_test",
     "logs",
+    "notify",
     "remote",
     "replaying",
     "reports",
     "running",
+    "service",
 }  # beside the command line
 MAY_USE_TESTING = {"testing", "bench"}
 SEAMS_KNOW = ("seams", "samples")  # the one import inside a floor: the seams speak of samples

@@ -70,6 +70,7 @@ def test_help_lists_every_verb(tmp_path: Path) -> None:
         "run",
         "schema",
         "send",
+        "service",
         "simulate",
         "sparkplug",
         "tap",
