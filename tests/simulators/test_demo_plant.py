@@ -84,7 +84,7 @@ def test_everything_can_be_built(plant: Plant) -> None:
         *(processor.build() for processor in plant.processors),
         *(sink.build() for sink in plant.sinks),
     ]
-    assert len(built) == 7
+    assert len(built) == 8
 
 
 def test_what_may_be_written_is_what_the_machines_let_be_written(plant: Plant) -> None:

@@ -1,5 +1,6 @@
 """Runs a processor: its output, its state and its position become durable in one transaction."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final, Literal
@@ -52,7 +53,16 @@ class ProcessorRunner(Runner):
         self._given = max(await self._output_until(), reader.position)
         self.running()
         while True:
-            await self._fold(processor, reader, await reader.read())
+            await self._fold(processor, reader, await self._read(processor, reader))
+
+    async def _read(self, processor: Processor, reader: Reader) -> list[Entry]:
+        """The next entries; when it is told to leave meanwhile, its state is stored on the way out."""
+        try:
+            return await reader.read()
+        except asyncio.CancelledError:
+            if self._folded > reader.position:
+                reader.commit(self._folded, self._tallies, state=processor.snapshot())
+            raise
 
     async def _output_until(self) -> int:
         """The last entry whose output is in the journal, where it was not stored together with the state."""
