@@ -292,17 +292,25 @@ async def test_offsets_begin_at_the_time_whenever_the_first_start_was_cut_off(tm
 async def test_many_small_batches_do_not_outgrow_keep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``oldest`` drops as fast as batches come, and says so once, not each second."""
-    monkeypatch.setattr(writing, "LOOK_SECONDS", 0.2)
-    keep = 2 * 10**6
+    """``oldest`` drops as fast as batches come, and says so once, not each second.
+
+    A hundred sources give one after the other without a pause, each when its last one is durable.
+    """
+    monkeypatch.setattr(writing, "LOOK_SECONDS", 0.0)
+    keep = 10**6
     journal = await SqliteJournal.open(tmp_path / "journal.db", keep, "oldest")
     await journal.reader("sink")
     worst = 0
-    for _ in range(15):
-        await asyncio.gather(*(journal.append(batch(i)) for i in range(5000)))
-        await asyncio.sleep(0.25)
-        worst = max(worst, (await journal.state()).size)
-    assert worst < 1.8 * keep
+
+    async def source() -> None:
+        nonlocal worst
+        for i in range(400):
+            await journal.append(batch(i))
+            if i % 20 == 0:
+                worst = max(worst, (await journal.state()).size)
+
+    await asyncio.gather(*(source() for _ in range(100)))
+    assert keep * 0.9 < worst < 1.2 * keep
     assert not await missing(journal)
     await journal.close()
     assert capsys.readouterr().out.count("drops its oldest") == 1
