@@ -96,7 +96,7 @@ class CancellingConfig(HandConfig):
 
 
 async def test_a_component_cancelled_from_inside_backs_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "FIRST_DELAY", 5.0)
+    monkeypatch.setattr(runner, "FIRST_DELAY", 60.0)
     plant = bench.plant().model_copy(update={"sources": [CancellingConfig(name="plc")]})
     async with Pipeline(plant) as pipeline:
         await until(lambda: state(pipeline, "plc") == "failed", "the failure")

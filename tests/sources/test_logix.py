@@ -83,7 +83,7 @@ async def test_one_bad_tag_never_costs_the_others(caplog: pytest.LogCaptureFixtu
                 assert bad == {"t1", "t2", "t3"}
                 plc.put("PV", 7.5)
                 await taken.newest("t0", 7.5)
-        (line,) = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+        (line,) = [r.getMessage() for r in caplog.records if "cannot be read, the others" in r.getMessage()]
         assert "3 tags cannot be read, the others are: t1 (Nope): Tag doesn't exist" in line
 
 

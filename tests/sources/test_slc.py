@@ -93,7 +93,7 @@ async def test_one_bad_address_never_costs_the_others(caplog: pytest.LogCaptureF
                     plc.processor.put_word(12, 9, value)
                     await taken.newest("t0", value)
                     await taken.newest("t4", value)
-        (line,) = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+        (line,) = [r.getMessage() for r in caplog.records if "cannot be read, the others" in r.getMessage()]
         assert "3 tags cannot be read, the others are: " in line
         assert "t2 (N99:0): there is no such file" in line
 

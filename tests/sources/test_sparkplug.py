@@ -32,7 +32,7 @@ def config(port: int, **more: Any) -> SparkplugHostConfig:
     return SparkplugHostConfig.model_validate(
         {
             "name": "floor", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{port}", "host_id": "mes",
-            "keep_alive": "1 s", "timeout": "1500 ms", "rebirth_spread": "0 s", **more,
+            "keep_alive": "20 s", "timeout": "6 s", "rebirth_spread": "0 s", **more,
         }
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 class Rig(ProxiedRig):
     def __init__(self, edge: Edge, proxy: FaultProxy) -> None:
         self.edge = edge
-        super().__init__(config(proxy.port).build(), proxy)
+        super().__init__(config(proxy.port, keep_alive="4 s", timeout="4 s").build(), proxy)
 
     async def change(self) -> None:
         await self.edge.set("PV", self.edge.values["PV"] + 1)
