@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shopfloor.historian.duck import DuckDbConfig
 from shopfloor.historian.embedded import DuckDbHistorian
+from shopfloor.historian.sqlite_store import SqliteHistorian
 from shopfloor.samples import Batch, Unavailable
 
 BEGIN = 1_772_438_400 * 10**9
@@ -53,5 +54,26 @@ async def fill_up(folder: Path) -> None:
             print("refused:", error, flush=True)  # noqa: T201  # the test reads it
 
 
+async def small(folder: Path) -> None:
+    """The same with the small historian."""
+    async with SqliteHistorian(folder / "h.sqlite", 10**18) as historian:
+        offset = await historian.held() + 1
+        while True:
+            await historian.write_many([entry(offset + i) for i in range(7)])
+            offset += 7
+            print(offset - 1, flush=True)  # noqa: T201  # the test reads what was acknowledged
+            await historian.maintain(BEGIN)
+
+
+async def small_full(folder: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    for _ in range(3):
+        try:
+            await small(folder)
+        except Unavailable as error:
+            print("refused:", error, flush=True)  # noqa: T201  # the test reads it
+
+
 if __name__ == "__main__":
-    asyncio.run((fill_up if sys.argv[2:] == ["full"] else work)(Path(sys.argv[1])))
+    jobs = {"": work, "full": fill_up, "small": small, "small-full": small_full}
+    asyncio.run(jobs["".join(sys.argv[2:])](Path(sys.argv[1])))

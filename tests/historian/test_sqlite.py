@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from shopfloor.plant import parse
 from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
 from shopfloor.testing.clocks import SECOND
 from shopfloor.testing.contracts.sink import SinkContract, SinkRig
+from tests.historian import child
+from tests.historian.child import ROWS
 from tests.historian.plain import bucket, near
 from tests.historian.test_aggregates import BEGIN, MS, NOW, SAMPLES, _run, scale
 
@@ -101,20 +104,19 @@ async def test_equals_the_plain_recomputation(function: Aggregate, tmp_path: Pat
             start, end = BEGIN + skip * 333 * MS, BEGIN + (skip + length) * 333 * MS
             found = await historian.aggregate(tag, start, end, seconds * SECOND, function)
             whole = seconds * SECOND
+            midnight = BEGIN // (24 * HOUR) * 24 * HOUR
             expected = [
                 (begin, result)
-                for begin in range(BEGIN + (start - BEGIN) // whole * whole, end, whole)
+                for begin in range(midnight + (start - midnight) // whole * whole, end, whole)
                 if (result := bucket(function, named, begin,
                                      begin if function == "interpolated" else max(begin, start),
                                      min(begin + whole, end)))
             ]  # fmt: skip
             expected = expected if named else []
-            midnight = (BEGIN // (24 * HOUR)) * 24 * HOUR
-            if (BEGIN - midnight) % whole == 0:
-                assert found.times.tolist() == [begin for begin, _ in expected]
-                assert found.qualities.tolist() == [quality for _, (_, quality) in expected]
-                for value, (_, (exact, _)) in zip(found.values, expected, strict=True):
-                    assert near(value, exact, scale(named)), (value, exact)
+            assert found.times.tolist() == [begin for begin, _ in expected]
+            assert found.qualities.tolist() == [quality for _, (_, quality) in expected]
+            for value, (_, (exact, _)) in zip(found.values, expected, strict=True):
+                assert near(value, exact, scale(named)), (value, exact)
 
         await _run(same)
 
@@ -198,6 +200,39 @@ async def test_a_file_of_something_else_and_one_in_use_are_left_alone(tmp_path: 
     with pytest.raises(Misconfigured, match="must name a file"):
         async with SqliteHistorian(tmp_path / "h.sqlite" / "below", HOUR):
             pass
+
+
+async def holds_exactly(folder: Path, acknowledged: int) -> int:
+    """What is held: every entry up to its position once, at least all that was acknowledged."""
+    async with store(folder) as historian:
+        held = await historian.held()
+        assert held >= acknowledged
+        found = [offset for tag in await historian.tags() for offset, _ in await historian.records(tag, *EVER)]
+        assert Counter(found) == dict.fromkeys(range(held + 1), ROWS)
+        assert (await historian.size()).rows == len(found)
+    return held
+
+
+async def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    acknowledged = -1
+    for turns in (1, 2, 5, 9, 14):
+        command = [sys.executable, child.__file__, str(tmp_path), "small"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220  # nothing else to do
+            assert process.stdout is not None
+            for _ in range(turns):
+                acknowledged = int(process.stdout.readline())
+            process.kill()
+            rest = process.stdout.read().split("\n")[:-1]
+        acknowledged = max([acknowledged, *map(int, rest)])
+        acknowledged = await holds_exactly(tmp_path, acknowledged)
+
+
+async def test_a_full_disk_refuses_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+    command = [sys.executable, child.__file__, str(tmp_path), "small-full"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221  # nothing else to do
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("refused:") for line in lines) == 3, done.stderr
+    await holds_exactly(tmp_path, max(int(line) for line in lines if line.isdigit()))
 
 
 def test_writing_loads_no_numpy_and_no_duckdb(tmp_path: Path) -> None:
