@@ -37,7 +37,7 @@ _SOURCES: Final[Mapping[str, str]] = {
     "s7": "Press 2 and Filler 1, by S7",
     "logix": "Press 3 and Filler 2, by EtherNet/IP",
     "fleet": "Assembly 1 to 4, by MQTT",
-    "cmm": "the measuring machine, by files",
+    "cmm": "CMM 1, by files",
     "units": "bar into psi, worked out here",
 }
 
@@ -265,7 +265,7 @@ def _welcome(listen: str, simulators: Sequence[Simulator], broker: Broker, place
         ("MQTT", f"127.0.0.1:{broker.port}", f"the broker: {kind}"),
         ("", "fleet/#", f"what Assembly 1 to 4 say (process {fleet.pid})"),
         ("", "shopfloor/#", "what Shopfloor publishes: every value of the plant"),
-        ("files", "measurements/*.csv", f"what the measuring machine writes (process {cmm.pid})"),
+        ("files", "measurements/*.csv", f"what CMM 1 writes (process {cmm.pid})"),
         ("data", str(place), ""),
     ]
     lines = "\n".join(f"  {name:<8} {address:<27} {what}".rstrip() for name, address, what in where)
