@@ -117,6 +117,7 @@ def test_what_is_imported_is_right_and_runs(server: str, tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
         assert "3 tags of 2 machines, written to plant.yaml" in done.stderr
         assert "DB2.DBW0 for every power sensor" in done.stderr
+        assert "note: machines" in done.stderr, "a machine's description has no place"
         checked = shopfloor("check", "plant.yaml", folder=tmp_path)
         assert checked.returncode == 0, checked.stderr
         loaded = plant.load(tmp_path / "plant.yaml")

@@ -281,7 +281,6 @@ class _Work:
         base = _slug(title) or _slug(document.id) or "machine"
         taken = {machine.id for machine in self._machines.values()}
         self._machines[document.id] = Machine(id=_free(base, taken), title=title, tags=[])
-        document.present("description")
 
     def _name(self, sensor: _Document, machine: Machine) -> str:
         """A tag's name that is not taken: machine/sensor."""
