@@ -97,6 +97,7 @@ class FakeRuntime:
         self.live = Live()
         self.historian: Historian | None = FakeHistorian()
         self.started = T0
+        self.edits: list[tuple[str, str]] = []
         self.writes: list[tuple[str, object]] = []
         self.connected = True
         self.controlled: list[tuple[str, str]] = []
@@ -113,6 +114,11 @@ class FakeRuntime:
     def give(self, *samples: Sample) -> None:
         """These samples became durable."""
         self.live.take(Batch.of("plc", T0, samples))
+
+    async def edit_stops(self, machine: str, edit: str) -> None:
+        if not self.connected:
+            raise Unavailable("the disk is full")
+        self.edits.append((machine, edit))
 
     def components(self) -> list[ComponentStatus]:
         return [

@@ -1,18 +1,21 @@
 """The machines' figures over the API: what the real processor gave, out of a real historian."""
 
 import csv
+import json
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 import pytest
 from pydantic import BaseModel
 
 from shopfloor.console import create_app, models
 from shopfloor.historian.duck import DuckDbConfig
 from shopfloor.plant import Plant
+from shopfloor.processors.machine import StopEdit
 from shopfloor.samples import Batch, Quality, Sample, Value
 from tests.console.fakes import FakeHistorianConfig, FakeRuntime, FakeSource
 from tests.console.test_api import get, problem
@@ -255,3 +258,80 @@ async def test_without_a_historian_or_a_processor_it_is_said(asked: httpx.AsyncC
     assert "no historian" in problem(await asked.get("/api/report"), 503)["detail"]
     plant.plant = plant.plant.model_copy(update={"machines": []})
     assert "type: machine" in problem(await asked.get("/api/report"), 404)["detail"]
+
+
+# ---- stops ------------------------------------------------------------------------------------------------
+
+
+async def test_the_stops_of_a_shift_as_wholes_with_their_reasons(asked: httpx.AsyncClient) -> None:
+    answer = await get(asked, "/api/machines/filler-1/stops", **{"from": str(BEGIN + SHIFT), "to": str(NOW)})
+    found = [
+        ((stop["start"] - (BEGIN + SHIFT) // MS) // 60_000, (stop["end"] - stop["start"]) // 60_000, stop["class"])
+        for stop in answer["stops"]
+    ]
+    assert found == [
+        (70, 28, "unplanned_stop"),
+        (118, 17, "unplanned_stop"),
+        (220, 12, "unplanned_stop"),
+        (250, 2, "minor_stop"),
+        (260, 1, "minor_stop"),
+        (271, 2, "minor_stop"),
+    ]
+    assert [stop["state"] for stop in answer["stops"]] == ["down", "idle", "down", "idle", "idle", "idle"]
+    first = answer["stops"][0]
+    assert first["reasons"] == [{"reason": "machine/hydraulics", "start": first["start"], "seconds": 28 * 60}]
+
+
+async def test_what_is_no_stop_and_what_was_withdrawn_is_left_out(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    assert plant.historian is not None
+    before = (await get(asked, "/api/machines/filler-1/stops"))["stops"]
+    withdrawn = json.dumps({"machine": "filler-1", "start": "x", "withdrawn": True})
+    tags = ["filler-1/kpi/stop"] * 4
+    values: list[Value] = [withdrawn, "nonsense", "{}", 3]
+    times = [before[0]["start"] * MS, NOW - 3, NOW - 2, NOW - 1]
+    await plant.historian.write(10**6, Batch("oee", NOW, tags, times, values))
+    assert (await get(asked, "/api/machines/filler-1/stops"))["stops"] == before[1:]
+
+
+async def test_a_person_gives_the_reason_of_a_stop(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    """It goes into the journal as the processor reads it, and on record with who said it."""
+    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": "machine/hydraulics", "comment": "hose"}
+    answer = await asked.post("/api/machines/filler-1/reasons", json=body)
+    assert answer.status_code == 200, answer.text
+    ((machine, edit),) = plant.edits
+    said = msgspec.json.decode(edit, type=StopEdit)
+    assert (machine, said.start, said.end) == ("filler-1", BEGIN, BEGIN + MINUTE)
+    assert (said.reason, said.by, said.comment) == ("machine/hydraulics", answer.json()["by"], "hose")
+    (record,) = await plant.commands.audit(1)
+    assert record.who == said.by
+    assert "filler-1: machine/hydraulics from " in record.detail
+    assert record.detail.endswith(" hose")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"to": BEGIN // MS}, "to: must be later than `from`"),
+        ({"from": NOW // MS + 1, "to": NOW // MS + 2}, "from: lies in the future"),
+        ({"reason": "machine/hydraulic"}, "is not in the plant file's `reasons`"),
+        ({"reason": "MATERIAL/cap", "comment": " "}, "comment: the reason MATERIAL/cap needs a comment"),
+        ({"by": "me"}, "by"),
+        ({"from": "yesterday"}, "from"),
+    ],
+)
+async def test_a_reason_that_cannot_be_given_is_refused(
+    asked: httpx.AsyncClient, plant: FakeRuntime, change: dict[str, Any], said: str
+) -> None:
+    strict = plant.plant.reasons[2].model_copy(update={"comment": True})
+    plant.plant = plant.plant.model_copy(update={"reasons": [*plant.plant.reasons[:2], strict]})
+    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": "machine/hydraulics"} | change
+    document = problem(await asked.post("/api/machines/filler-1/reasons", json=body), 422)
+    assert said in json.dumps(document)
+    assert plant.edits == []
+
+
+async def test_a_reason_that_cannot_become_durable_is_not_taken(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    plant.connected = False
+    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": ""}
+    problem(await asked.post("/api/machines/filler-1/reasons", json=body), 503)
+    problem(await asked.post("/api/machines/nobody/reasons", json=body), 404)

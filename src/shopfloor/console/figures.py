@@ -51,7 +51,7 @@ async def kpi(
     ] = 2_000,
 ) -> Json:
     """A machine's closed windows, each as it was given last, and its running shift."""
-    machine = _with_figures(console, id)
+    machine = with_figures(console, id)
     live = running(console.runtime.live, machine.id)
     start, end = interval(console, from_ or _begin(console, window, live), to)
     store = demand_historian(console)
@@ -80,7 +80,7 @@ async def state_timeline(
     to: Instant = "now",
 ) -> Json:
     """As what each moment of a machine counts, by default of its running shift; its state, and since when."""
-    machine = _with_figures(console, id)
+    machine = with_figures(console, id)
     live = running(console.runtime.live, machine.id)
     if from_ is None and to == "now" and live is not None:
         start, end = live["start"] * 10**6, live["end"] * 10**6
@@ -142,7 +142,7 @@ async def report_csv(console: Console, day: Day = None) -> Response:
     return Response(as_csv(await _reported(console, wanted)), headers=headers, media_type="text/csv")
 
 
-def _with_figures(console: ConsoleState, name: str) -> Machine:
+def with_figures(console: ConsoleState, name: str) -> Machine:
     """The machine of this id. Raises Problem when there is none, or no figures of it."""
     machine = machine_of(console, name)
     if live_tag(machine.id) not in console.catalogue:

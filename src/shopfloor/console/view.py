@@ -67,6 +67,10 @@ class Runtime(Protocol):
         """How full the journal is."""
         ...
 
+    async def edit_stops(self, machine: str, edit: str) -> None:
+        """Journal what a person says of a machine's stops; Unavailable when the disk refuses."""
+        ...
+
     async def restart(self, name: str) -> None:
         """Restart a component now; KeyError when there is none of this name."""
         ...

@@ -25,6 +25,8 @@ from shopfloor.seams import Inbox
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
+EDIT_SECONDS: Final = 5.0
+"""How long a person waits for a journal that is full."""
 STOP_SECONDS: Final = 5.0
 """For each component, once it was told to stop."""
 DRAIN_SECONDS: Final = 3.0
@@ -167,6 +169,15 @@ class Pipeline:
     async def journal_state(self) -> JournalState:
         """How full the journal is."""
         return await self._journal.state()
+
+    async def edit_stops(self, machine: str, edit: str) -> None:
+        """Journal what a person says of a machine's stops (docs/connectors/machine.md); raises Unavailable."""
+        now = self._clock()
+        try:
+            async with asyncio.timeout(EDIT_SECONDS):
+                await self._journal.append(Batch("$edit", now, (f"$edit/{machine}",), (now,), (edit,)))
+        except TimeoutError as error:
+            raise Unavailable("the journal is full; it takes nothing until its readers have caught up") from error
 
     async def restart(self, name: str) -> None:
         """Restart a component now; KeyError when there is none of this name."""
