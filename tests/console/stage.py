@@ -151,6 +151,7 @@ class Stage:
             {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
         )
         self.since = dict.fromkeys(self.states, self.started)
+        self.edits: list[tuple[str, str]] = []
         self.received = 51_200
         self.setpoint = 40.0
         self.running = False
@@ -236,6 +237,9 @@ class Stage:
             raise KeyError(name)
         self.states[name] = state
         self.since[name] = time.time_ns()
+
+    async def edit_stops(self, machine: str, edit: str) -> None:
+        self.edits.append((machine, edit))
 
     async def restart(self, name: str) -> None:
         self._set(name, "running")
