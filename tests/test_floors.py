@@ -31,6 +31,7 @@ CLI = {
     "replaying",
     "reports",
     "running",
+    "scenarios",
     "service",
 }  # beside the command line
 MAY_USE_TESTING = {"testing", "bench"}

@@ -198,6 +198,23 @@ def replay(plant: Path, first: str, last: str | None, processor: str | None) -> 
     _run(shown())
 
 
+@shopfloor.command("test")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+def test(files: tuple[Path, ...]) -> None:
+    """Play scenarios: what machines do, and which figures must come of it.
+
+    docs/scenarios.md is the notation. Exit 1 when a figure is not as expected; it is said with file and line.
+    """
+    from shopfloor.scenarios import notation, playing  # noqa: PLC0415
+
+    played = [playing.play(file) for file in notation.read_all(files)]
+    failures = [failure for one in played for failure in one.failures]
+    for failure in failures:
+        click.echo(str(failure))
+    click.echo(playing.summary(played))
+    raise click.exceptions.Exit(1 if failures else 0)
+
+
 @shopfloor.command("import")
 @click.argument("origin", metavar="FROM", envvar="SHOPFLOOR_IMPORT")
 @click.option("--plc", help="Where the PLC is, host or host:port, when FROM does not say it.")
