@@ -21,7 +21,18 @@ import click
 if TYPE_CHECKING:
     from shopfloor.simulators.pace import Pace
 
-BENCHES: Final = ("journal", "historian", "opcua", "s7", "modbus", "logix", "mqtt", "sparkplug", "recorder")
+BENCHES: Final = (
+    "journal",
+    "historian",
+    "opcua",
+    "s7",
+    "modbus",
+    "logix",
+    "connections",
+    "mqtt",
+    "sparkplug",
+    "recorder",
+)
 PLANT: Final = click.argument("plant", type=click.Path(path_type=Path))
 
 

@@ -29,6 +29,9 @@ EDIT_SECONDS: Final = 5.0
 """How long a person waits for a journal that is full."""
 STOP_SECONDS: Final = 5.0
 """For each component, once it was told to stop."""
+APART: Final = 0.01
+"""Seconds between two sources' first connections: hundreds at once would be a storm for the network and for the PLCs
+behind one gateway, and all would be read at the same moment of every second."""
 DRAIN_SECONDS: Final = 3.0
 """For sinks to take what sources gave last; the rest waits in the journal for the next start."""
 
@@ -88,8 +91,10 @@ class Pipeline:
             await journal.reader(reading.name)
         with contextlib.suppress(Unavailable):  # a disk that refuses is said by the components
             await presence.recover()
-        for runner in self._runners():
+        for runner in (*self._readers(), *self._processors):
             runner.start()
+        for number, source in enumerate(self._sources):
+            source.start(number * APART)
         if plant.processors:
             self._ticking = asyncio.create_task(self._tick(), name="clock tick")
 

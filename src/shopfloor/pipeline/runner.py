@@ -62,9 +62,9 @@ class Runner(ABC):
         """Entries not taken yet and the time of reception of the oldest of them."""
         return 0, 0
 
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._task = asyncio.create_task(self._supervise(), name=f"{self.kind} {self.name}")
+    def start(self, delay: float = 0.0) -> None:
+        """Begin after ``delay`` seconds; returns at once."""
+        self._task = asyncio.create_task(self._supervise(delay), name=f"{self.kind} {self.name}")
 
     async def stop(self, seconds: float) -> bool:
         """Cancel and wait at most ``seconds``; False when it hangs."""
@@ -137,7 +137,8 @@ class Runner(ABC):
         if state != self._state:
             self._state, self._since = state, self._clock()
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, start_delay: float) -> None:
+        await self._nap(start_delay)
         delay = FIRST_DELAY
         while True:
             self._wake.clear()
@@ -158,10 +159,14 @@ class Runner(ABC):
                 await self._wake.wait()
                 delay = FIRST_DELAY
                 continue
-            with contextlib.suppress(TimeoutError):  # not wait_for: in Python 3.11 it can swallow a cancellation
-                async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):  # noqa: S311  # jitter
-                    await self._wake.wait()
+            await self._nap(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
             delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait, unless a person wants something."""
+        with contextlib.suppress(TimeoutError):  # not wait_for: in Python 3.11 it can swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _attempt(self) -> Literal["now", "later", "never"]:
         """One run of ``work`` and what follows from its end."""
