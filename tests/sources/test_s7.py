@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from shopfloor.protocols.s7_address import Area
 from shopfloor.protocols.s7_session import State
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, Unavailable, Value
+from shopfloor.simulators import s7_server
 from shopfloor.simulators.s7_server import Memory, S7Server
 from shopfloor.sources import s7_reading
 from shopfloor.sources.s7 import S7Config, S7Source
@@ -280,6 +281,52 @@ async def test_bad_tags_cost_only_themselves_and_come_back(caplog: pytest.LogCap
     assert sum("DB1,DINT98 cannot be read: the PLC's DB1 has no bytes 98 to 101" in m for m in said) == 1
     assert all("Optimized block access" in m for m in said if "cannot be read:" in m)
     assert sum("can be read again" in m for m in said) == 2
+
+
+class Slow(S7Server):
+    """A PLC that agrees to two requests at once, and answers only when nobody sends any more."""
+
+    most = 0
+    """Requests that were waiting at once."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await s7_server._cotp(reader)
+        s7_server._send(writer, struct.pack(">BBHHB", len(request) - 1, 0xD0, 0, 1, 0) + request[7:])
+        telegrams: list[bytes] = []
+
+        async def answer() -> None:
+            while True:
+                await asyncio.sleep(0.02)
+                self.most = max(self.most, len(telegrams))
+                for telegram in telegrams:
+                    s7_server._send(writer, b"\x02\xf0\x80" + self._answer(telegram, 240)[0])
+                telegrams.clear()
+
+        answering = asyncio.create_task(answer())
+        try:
+            while True:
+                telegrams.append((await s7_server._cotp(reader))[3:])
+        finally:
+            answering.cancel()
+
+    def _answer(self, telegram: bytes, pdu: int) -> tuple[bytes, int]:
+        answer, pdu = super()._answer(telegram, pdu)
+        setup = telegram[10] == 0xF0
+        return (answer[:14] + struct.pack(">HHH", 2, 2, 240) if setup else answer), pdu
+
+
+async def test_as_many_requests_are_under_way_as_the_plc_agreed_to() -> None:
+    """No more, or it would break the connection; and no fewer, or the way to it would be waited for each time."""
+    async with Slow(Memory({(Area.DB, 1): 2000}), "127.0.0.1", free_port()) as server:
+        source = config(port_of(server), *(f"DB1,INT{at}" for at in range(0, 2000, 2))).build()
+        async with source, aclosing(source.batches()) as batches:
+            assert len(await anext(batches)) >= 1000
+            for n in range(1, 1000):
+                server.memory.area(Area.DB, 1)[:] = struct.pack(">h", n) * 1000  # type: ignore[index]  # it is there
+                await anext(batches)
+                if server.most == 2 and n > 2:
+                    break
+        assert server.most == 2
 
 
 class Holed(S7Server):
