@@ -37,9 +37,10 @@ PAGES: Final = {
 class Stage(ServerProcess):
     """The console of a plant that acts, in a process of its own."""
 
-    def __init__(self, folder: Path, sensors: int) -> None:
+    def __init__(self, folder: Path, sensors: int, *actors: str) -> None:
         port = free_port()
-        super().__init__([sys.executable, Path(__file__).with_name("stage.py"), str(port), folder, str(sensors)], port)
+        program = Path(__file__).with_name("stage.py")
+        super().__init__([sys.executable, program, str(port), folder, str(sensors), *actors], port)
 
     @property
     def url(self) -> str:

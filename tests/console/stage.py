@@ -1,7 +1,9 @@
 """A plant that acts, for the page tests: a press and an oven behind the real console, in a process of its own.
 
-``python stage.py PORT FOLDER [SENSORS]``; SENSORS below zero is an empty plant. Commands, presses and the
-audit record are the real ones; machines, components and history are played, so that tests can say what they see.
+``python stage.py PORT FOLDER [SENSORS [filler]]``; SENSORS below zero is an empty plant; with ``filler`` there is a
+machine with figures as well, made by the real processor of a day and five hours that it has worked. Commands,
+presses and the audit record are the real ones; machines, components and history are played, so that tests can say
+what they see.
 """
 
 import asyncio
@@ -9,9 +11,11 @@ import math
 import sys
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 from shopfloor.commands import Audit, Commands
 from shopfloor.console import serve
@@ -21,7 +25,12 @@ from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.status import ComponentStatus, State
 from shopfloor.plant import HistorianConfig, Plant, SourceConfig
 from shopfloor.samples import Batch, Command, Outcome, Quality, Sample, TagInfo, Value
-from shopfloor.seams import Source
+from shopfloor.seams import Processor, Source
+
+if TYPE_CHECKING:
+    from tests.console import worked
+else:
+    import worked  # this is a program of its own, and begins in its own folder
 
 SECOND = 10**9
 PRESS = [
@@ -72,8 +81,28 @@ class StageHistorian(Historian):
     The connection to the PLC was away from 220 s to 200 s ago.
     """
 
+    def __init__(self) -> None:
+        self.kept: dict[str, list[Sample]] = {}
+        """What the filler said and what was made of it."""
+
+    def keep(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            self.kept.setdefault(sample.tag, []).append(sample)
+
+    def _kept(self, tag: str, start: int, end: int, limit: int) -> Series:
+        found = sorted((s for s in self.kept[tag] if start <= s.time < end), key=lambda sample: sample.time)
+        return Series(
+            tag,
+            array("q", (sample.time for sample in found[:limit])),
+            [sample.value for sample in found[:limit]],
+            array("H", (sample.quality for sample in found[:limit])),
+            truncated=len(found) > limit,
+        )
+
     async def history(self, tag: str, start: int, end: int, limit: int = 100_000) -> Series:
         now = time.time_ns()
+        if tag in self.kept:
+            return self._kept(tag, start, end, limit)
         if tag == "$source/plc/connected":
             return Series(
                 tag, array("q", [now - 220 * SECOND, now - 200 * SECOND]), [False, True], array("H", [192, 192])
@@ -124,28 +153,82 @@ def wave(time_ns: int) -> float:
     return 40 + 3 * math.sin(time_ns / SECOND / 20)
 
 
+class Filler:
+    """The machine with figures: it began a shift of eight hours some five hours ago, and worked the day before."""
+
+    def __init__(self, zone: str, now: int) -> None:
+        hour = 60 * worked.MINUTE
+        self._from = now - now % hour - 5 * hour - 3 * worked.SHIFT
+        self._at = self._from
+        self._said = worked.said(self._from, now + worked.SHIFT)
+        self._next: Sample | None = next(self._said)
+        local = datetime.fromtimestamp((now - now % hour) / SECOND, ZoneInfo(zone)).hour
+        self.plan: dict[str, Any] = {"shifts": worked.shifts((local - 5) % 24), "reasons": worked.REASONS}
+        self._processor: Processor | None = None
+
+    def join(self, plant: Plant) -> Plant:
+        """The plant with the processor that makes its figures."""
+        config, self._processor = worked.processor(plant)
+        return plant.model_copy(update={"processors": [config]})
+
+    def before(self) -> Iterator[Batch]:
+        """What was said until now, and what was made of it, minute by minute."""
+        now = time.time_ns()
+        said = [(sample.time, sample) for sample in self._until(now)]
+        for batch in worked.batches(said, self._from, now):
+            yield from self._made(batch)
+
+    def now(self) -> Iterator[Batch]:
+        """What is said since the last time, and what is made of it."""
+        now = time.time_ns()
+        if said := list(self._until(now)):
+            yield from self._made(Batch.of("kepware", now, said))
+        yield from self._made(Batch.of("$clock", now, [Sample("$clock/tick", now, now)]))
+
+    def _until(self, now: int) -> Iterator[Sample]:
+        while self._next is not None and self._next.time <= now:
+            yield self._next
+            self._next = next(self._said, None)
+
+    def _made(self, batch: Batch) -> Iterator[Batch]:
+        assert self._processor is not None
+        yield batch
+        yield Batch.of("oee", batch.received, self._processor.process(batch))
+
+
 class Stage:
     """The plant: what ``shopfloor.console.Runtime`` asks for."""
 
-    def __init__(self, folder: Path, sensors: int) -> None:
+    def __init__(self, folder: Path, sensors: int, *, filler: bool = False) -> None:
         self.sensors = [TagInfo(f"line-{i // 100}/sensor-{i % 100:02d}", unit="mm") for i in range(max(sensors, 0))]
         empty = sensors < 0
+        self.filler = Filler("Europe/Berlin", time.time_ns()) if filler else None
+        machines = [*MACHINES, worked.MACHINE] if filler else MACHINES
         self.plant = Plant.model_validate(
             {"plant": {"site": "bremen", "timezone": "Europe/Berlin"}}
-            | ({} if empty else {"machines": MACHINES, "commands": {"allow": ALLOW}})
+            | ({} if empty else {"machines": machines, "commands": {"allow": ALLOW}})
+            | ({} if self.filler is None else self.filler.plan)
         ).model_copy(
             update={}
             if empty
             else {
                 "sources": [
                     StageSource(name="plc", type="opcua", infos=PRESS),
-                    StageSource(name="kepware", type="opcua", infos=[*OVEN, *self.sensors]),
+                    StageSource(
+                        name="kepware",
+                        type="opcua",
+                        infos=[*OVEN, *self.sensors, *(worked.INFOS if filler else [])],
+                    ),
                 ],
                 "historian": StageHistorianConfig(type="duckdb"),
             }
         )
         self.live = Live()
-        self.historian: Historian | None = None if empty else StageHistorian()
+        self.store = StageHistorian()
+        self.historian: Historian | None = None if empty else self.store
+        if self.filler is not None:
+            self.plant = self.filler.join(self.plant)
+            self.take(self.filler.before())
         self.started = time.time_ns() - 3 * 3600 * SECOND
         self.states: dict[str, State] = (
             {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
@@ -183,6 +266,12 @@ class Stage:
         at = time.time_ns() - int(age * SECOND)
         self.live.take(Batch.of("plc", at, [Sample(tag, at, value, quality) for tag, value in values.items()]))
 
+    def take(self, batches: Iterator[Batch]) -> None:
+        """These became durable."""
+        for batch in batches:
+            self.live.take(batch)
+            self.store.keep(list(batch))
+
     async def act(self) -> None:
         """Play the plant until cancelled."""
         if not self.states:
@@ -198,6 +287,8 @@ class Stage:
                     self.good += 1
                     self.give({"press-1/Good": self.good})
                 self.received += 2
+            if self.filler is not None:
+                self.take(self.filler.now())
             await asyncio.sleep(0.2)
 
     def components(self) -> list[ComponentStatus]:
@@ -251,13 +342,14 @@ class Stage:
         self._set(name, "running")
 
 
-async def main(port: int, folder: Path, sensors: int) -> None:
+async def main(port: int, folder: Path, sensors: int, *, filler: bool) -> None:
     """Serve the console on loopback until the process is ended."""
-    stage = Stage(folder, sensors)
+    stage = Stage(folder, sensors, filler=filler)
     async with stage.commands, asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.act())
         tasks.create_task(serve(stage, f"127.0.0.1:{port}"))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0))
+    sensors = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), sensors, filler="filler" in sys.argv[4:]))

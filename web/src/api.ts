@@ -51,6 +51,93 @@ export interface Machine {
   scrap: string | null;
   tags: string[];
   commands: Permission[];
+  live: LiveFigures | null;
+}
+
+/** The main figures of a running shift; ratios are fractions, null where they have no meaning. */
+export interface LiveFigures {
+  state: string | null;
+  oee: number | null;
+  availability: number | null;
+  performance: number | null;
+  quality: number | null;
+  good: number | null;
+  scrap: number | null;
+  coverage: number | null;
+  until: number | null;
+}
+
+export interface Loss {
+  count: number;
+  seconds: number;
+}
+
+/** All figures of a machine in one window (docs/specs/kpi.md); `until` only of a running one. */
+export interface KpiRecord {
+  machine: string;
+  window: 'hour' | 'shift' | 'day';
+  start: number;
+  end: number;
+  day: string;
+  shift: string;
+  formula: string;
+  oee: number | null;
+  oee_low: number | null;
+  oee_high: number | null;
+  availability: number | null;
+  performance: number | null;
+  quality: number | null;
+  mtbf: number | null;
+  mttr: number | null;
+  coverage: number | null;
+  /** By class of time. */
+  seconds: Record<string, number>;
+  good: number;
+  scrap: number;
+  minor_stops: number;
+  incidents: number;
+  losses: Record<string, Loss>;
+  scrap_by_reason: Record<string, number>;
+  state?: string;
+  until?: number;
+  revision?: number;
+  was?: Record<string, number | null>;
+  why?: string;
+  calendar?: string;
+  unknown_states?: Record<string, number>;
+  without_ideal?: number;
+  from_the_future?: number;
+}
+
+/** A machine's closed windows, and its running shift. */
+export interface MachineFigures {
+  machine: string;
+  now: number;
+  /** Titles of reasons by their paths. */
+  reasons: Record<string, string>;
+  live: KpiRecord | null;
+  records: KpiRecord[];
+  truncated: boolean;
+}
+
+/** As what each moment counts: columns of equal length, the last holds to `until`. */
+export interface Timeline {
+  from: number;
+  to: number;
+  until: number;
+  state: string;
+  since: number | null;
+  starts: number[];
+  classes: string[];
+  reasons: string[];
+}
+
+/** A production day of every machine that has figures. */
+export interface Report {
+  day: string;
+  today: string;
+  now: number;
+  machines: { id: string; title: string; line: string | null; shifts: KpiRecord[]; day: KpiRecord | null }[];
 }
 
 export type ComponentState = 'starting' | 'running' | 'waiting' | 'paused' | 'misconfigured' | 'failed' | 'stopped';
@@ -214,6 +301,16 @@ export function act(name: string, action: 'restart' | 'pause' | 'resume'): Promi
 export function command(tag: string, value: Value, id: string): Promise<CommandOutcome> {
   return post('api/commands', { tag, value, id });
 }
+
+const machinePath = (machine: string) => `api/machines/${encodeURIComponent(machine)}`;
+
+/** The running shift of a machine, and its hours that are closed. */
+export const getFigures = (machine: string, signal: AbortSignal) => ask<MachineFigures>(`${machinePath(machine)}/kpi`, { signal });
+export const getTimeline = (machine: string, signal: AbortSignal) => ask<Timeline>(`${machinePath(machine)}/timeline`, { signal });
+
+/** Where a day's report is: today's by default. */
+export const reportPath = (day: string, form: '' | '.csv' = '') => `api/report${form}${day === '' ? '' : `?day=${encodeURIComponent(day)}`}`;
+export const getReport = (day: string, signal: AbortSignal) => ask<Report>(reportPath(day), { signal });
 
 /** What of a tag's past is wanted; times in ms UTC, `every` in ms (left out: raw samples). */
 export interface HistoryQuery {

@@ -2,7 +2,7 @@
 
 import {
   getComponents, getMachines, getMe, getPlant, getTags, Problem,
-  type Component, type Components, type Machine, type Me, type PlantInfo, type TagRow,
+  type Component, type Components, type LiveFigures, type Machine, type Me, type PlantInfo, type TagRow,
 } from './api';
 import { live } from './live/live.svelte';
 import { giver, standing, type Standing } from './liveness';
@@ -23,10 +23,16 @@ function rates(before: Components | null, after: Components): Map<string, number
   );
 }
 
+function figuresOf(machines: readonly Machine[]): Map<string, LiveFigures> {
+  return new Map(machines.flatMap(({ id, live: figures }): [string, LiveFigures][] => (figures === null ? [] : [[id, figures]])));
+}
+
 class Plant {
   info = $state.raw<PlantInfo | null>(null);
   me = $state.raw<Me | null>(null);
   machines = $state.raw<Machine[] | null>(null);
+  /** The running figures of machines that have some, as they were last asked for. */
+  figures = $state.raw(new Map<string, LiveFigures>());
   tags = $state.raw(new Map<string, TagRow>());
   components = $state.raw<Components | null>(null);
   rates = $state.raw(new Map<string, number>());
@@ -52,6 +58,7 @@ class Plant {
       this.info = info;
       this.me = me;
       this.machines = machines;
+      this.figures = figuresOf(machines);
       this.tags = new Map(tags.map((row) => [row.tag, row]));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -90,6 +97,15 @@ class Plant {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.problem = error;
+    }
+  }
+
+  /** Asks again for the machines' figures; what else is known of machines stays. */
+  async refreshFigures(): Promise<void> {
+    try {
+      this.figures = figuresOf(await getMachines());
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error; // that nothing answers is said elsewhere
     }
   }
 
