@@ -105,7 +105,14 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
     outcomes = [o for o in _OUTCOMES if o in always or any(pair.outcomes.get(o) for pair in pairs)]
     head = ("source", "reader", "received", f"= {outcomes[0]}", *(f"+ {o}" for o in outcomes[1:]), "balance")
     shown = [_pair(pair, outcomes) for pair in pairs]
-    parts = [table(head, shown) if shown else "Nothing has been received yet."]
+    received = {row.source: row.samples for row in rows if row.outcome == "received" and row.source[:1] != "$"}
+    untaken = [f"{source}: {_count(samples, 'sample')} received" for source, samples in received.items() if samples]
+    if not untaken:
+        parts = ["Nothing has been received yet."]
+    elif not shown:
+        parts = [*untaken, "Nobody takes them: give the plant file a `historian` or `sinks`."]
+    else:
+        parts = [table(head, shown)]
     parts += _losses(rows) or ["Nothing was lost."]
     return "\n".join(parts)
 

@@ -1,6 +1,7 @@
 """What the command line prints of what it knows."""
 
 from shopfloor import reports
+from shopfloor.journal import LedgerRow
 from shopfloor.pipeline import ComponentStatus
 
 
@@ -14,3 +15,12 @@ def test_an_error_that_is_over_is_not_shown_and_a_present_one_in_full() -> None:
     )
     assert "was away" not in shown
     assert long in shown
+
+
+def test_a_ledger_without_readers_says_what_came_and_that_nobody_takes_it() -> None:
+    rows = [LedgerRow("$source", "", "received", 7), LedgerRow("cmm", "", "received", 2)]
+    shown = reports.ledger(rows)
+    assert shown.splitlines()[:2] == [
+        "cmm: 2 samples received", "Nobody takes them: give the plant file a `historian` or `sinks`.",
+    ]  # fmt: skip
+    assert reports.ledger(rows[:1]).startswith("Nothing has been received yet.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.pipeline.probe import probe
+from shopfloor.pipeline.probe import Probed, probe
 from shopfloor.plant import parse
 from shopfloor.samples import Unavailable
 from tests.sources.test_files import config, drop, read, table
@@ -22,6 +22,18 @@ def rejected(folder: Path) -> Iterator[list[str]]:
     for path in sorted((folder / "failed").glob("*.rejected.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             yield from list(csv.reader(file))[1:]
+
+
+async def probed(folder: Path, options: str = "required: true") -> Probed:
+    """What a probe says of this folder."""
+    plant = f"""
+        plant: {{site: test}}
+        sources:
+          - {{name: cmm, type: files, folder: {folder}, time: time, {options}}}
+        console: null
+    """
+    (said,) = [one async for one in probe(parse(plant, "plant.yaml", folder))]
+    return said
 
 
 ROWS = {
@@ -85,13 +97,15 @@ async def test_two_on_one_folder_do_not_read_the_same_files(tmp_path: Path) -> N
     drop(tmp_path, "a.csv", table(0, 2))
     first, second = config(tmp_path).build(), config(tmp_path).build()
     other = config(tmp_path, format="jsonl", time=[]).build()
-    async with first, second, other:
-        async with aclosing(first.batches()) as batches:
-            assert [*(await anext(batches)).values] == [0, 1]
-            with pytest.raises(Unavailable, match="another source or another Shopfloor reads these files"):
-                await anext(second.batches())
-            drop(tmp_path, "a.jsonl", '{"x": 5}\n')
+    async with first, aclosing(first.batches()) as batches:
+        assert [*(await anext(batches)).values] == [0, 1]
+        with pytest.raises(Unavailable, match="another source or another Shopfloor reads these files"):
+            await second.__aenter__()
+        drop(tmp_path, "a.jsonl", '{"x": 5}\n')
+        async with other:
             assert [s.value for s in await read(other, 1)] == [5]
+        assert (await probed(tmp_path)).result == "ok"  # a probe disturbs nobody, and is not disturbed
+    async with second:
         assert [s.value for s in await read(second, 2)] == [0, 1]  # the first did not finish it
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -112,13 +126,7 @@ async def test_a_probe_says_what_would_be_put_aside_and_moves_nothing(tmp_path: 
     drop(tmp_path, "good.csv", HEADER + GOOD)
     drop(tmp_path, "rows.csv", HEADER + GOOD + "31.01.2026,7,B\n31.01.2026,8,B\n" + GOOD)
     drop(tmp_path, "names.csv", "time;len\n")
-    plant = f"""
-        plant: {{site: test}}
-        sources:
-          - {{name: cmm, type: files, folder: {tmp_path}, time: time, columns: [{{column: length}}]}}
-        console: null
-    """
-    (said,) = [probed async for probed in probe(parse(plant, "plant.yaml", tmp_path))]
+    said = await probed(tmp_path, "columns: [{column: length}]")
     assert said.result == "incomplete"
     lines = sorted(said.detail.splitlines())
     assert lines[0].startswith("names.csv has no column 'length'; its columns are: time, len")

@@ -181,13 +181,18 @@ class FilesConfig(SourceConfig):
         """The source; reads nothing yet."""
         return FilesSource(self)
 
+    def probe(self) -> "FilesSource":
+        """One that looks on while another may be reading."""
+        return FilesSource(self, looks_on=True)
+
 
 class FilesSource(Source):
     """Files of a folder."""
 
-    def __init__(self, config: FilesConfig) -> None:
-        """Prepare; nothing is read yet."""
+    def __init__(self, config: FilesConfig, *, looks_on: bool = False) -> None:
+        """Prepare; nothing is read yet. One that ``looks_on`` has no batches to give."""
         self._config = config
+        self._looks_on = looks_on
         self._meaning = config.meaning()
         suffix = "*.csv" if config.format == "csv" else "*.jsonl"
         self._folder = Folder(
@@ -202,35 +207,32 @@ class FilesSource(Source):
         self._thread = ThreadPoolExecutor(1, f"files {config.name}")
 
     async def __aenter__(self) -> Self:
+        """Be the only reader. Raises Unavailable when the folder is not there, or somebody else reads its files."""
         await self._do(self._folder.settled)
+        if not self._looks_on:
+            await self._do(self._folder.claim)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Nothing is open between two looks."""
+        """Let others read; nothing else is open between two looks."""
+        with suppress(Unavailable):
+            await self._do(self._folder.release)
 
     def resume(self, checkpoint: bytes) -> None:
         """Go on in the middle of the files that were begun."""
         self._known = {known.name: known for known in msgspec.json.decode(checkpoint, type=list[Position])}
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """The rows of each complete file, one file after the other; those that were begun come first.
-
-        Raises Unavailable also when somebody else reads these files already.
-        """
-        await self._do(self._folder.claim)
-        try:
-            while True:
-                ready = await self._do(self._folder.settled)
-                for found in sorted(ready, key=lambda found: found.name not in self._known):
-                    async with aclosing(self._file(found)) as batches:
-                        async for batch in batches:
-                            yield batch
-                await asyncio.sleep(self._config.poll / _SECOND)
-        finally:
-            with suppress(Unavailable):
-                await self._do(self._folder.release)
+        """The rows of each complete file, one file after the other; those that were begun come first."""
+        while True:
+            ready = await self._do(self._folder.settled)
+            for found in sorted(ready, key=lambda found: found.name not in self._known):
+                async with aclosing(self._file(found)) as batches:
+                    async for batch in batches:
+                        yield batch
+            await asyncio.sleep(self._config.poll / _SECOND)
 
     async def examine(self) -> AsyncIterator[str]:
         """What of the files that are there now would be rejected, and why; nothing is moved."""
