@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import json
 import multiprocessing
 import os
 import random
@@ -64,3 +65,19 @@ async def test_nothing_that_was_acknowledged_is_lost(tmp_path: Path, monkeypatch
             stored = list(series.values)
             assert not acknowledged - set(stored), "acknowledged, but lost"
             assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
+            assert isinstance(series.values[0], int)
+            await _figures(pipeline, series.values[0], plc.count)
+
+
+async def _figures(pipeline: Pipeline, first: int, last: int) -> None:
+    """What the processor has counted over all its deaths is what the PLC has: no unit twice, none left out."""
+    assert pipeline.historian is not None
+    days = await pipeline.historian.history("press/kpi/day", 0, END)
+    closed = {start: json.loads(str(day))["good"] for start, day in zip(days.times, days.values, strict=True)}
+
+    def good() -> float:
+        live = pipeline.live.get("press/kpi/live")
+        return float(sum(closed.values()) + (json.loads(str(live.value))["good"] if live is not None else 0))
+
+    await until(lambda: good() >= last - first, "the figures")
+    assert good() == last - first

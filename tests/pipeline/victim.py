@@ -7,6 +7,7 @@ from shopfloor import historian, plant, sources  # noqa: F401  # loaded once by 
 from shopfloor.historian import duck  # noqa: F401
 from shopfloor.pipeline import Pipeline
 from shopfloor.plant import Plant
+from shopfloor.processors import machine  # noqa: F401
 from shopfloor.sources import opcua  # noqa: F401
 
 
@@ -25,6 +26,10 @@ def described(folder: Path, endpoint: str) -> Plant:
             queue: 10000
             tags:
               - {{tag: plc/count, node: "ns=2;s=Count", sampling: 5 ms}}
+        machines:
+          - {{id: press, good: plc/count, ideal_cycle: 5 ms}}
+        processors:
+          - {{name: oee, type: machine}}
         historian: {{type: duckdb, path: history.duckdb}}
         journal: {{path: journal.db}}
         console: null
