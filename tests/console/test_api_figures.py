@@ -194,6 +194,34 @@ async def test_a_state_that_was_said_long_ago_still_holds(asked: httpx.AsyncClie
     assert answer["classes"] == ["unplanned_stop", "unknown"]
 
 
+async def test_the_timeline_has_the_reason_that_a_person_gave(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    """It is in the stop's record, which the processor gives anew after each word about it."""
+    assert plant.historian is not None
+    start = BEGIN + SHIFT + 118 * MINUTE
+    parts = [
+        {"reason": "", "seconds": 60.0},
+        {"reason": "MATERIAL/cap", "seconds": 60.0},
+        {"reason": "", "seconds": 0.0},
+    ]
+    record = json.dumps({"class": "unplanned_stop", "reasons": parts})
+    given = [Sample("filler-1/kpi/stop", start, record), Sample("filler-1/kpi/stop", start - 1, "nonsense")]
+    await plant.historian.write(10**6, Batch.of("oee", NOW, given))
+    timeline = await get(asked, "/api/machines/filler-1/timeline")
+    rows = list(zip(timeline["starts"], timeline["classes"], timeline["reasons"], strict=True))
+    assert (start // MS, "unplanned_stop", "") in rows
+    assert ((start + MINUTE) // MS, "unplanned_stop", "MATERIAL/cap") in rows
+
+
+async def test_what_a_source_made_up_for_is_not_unknown(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
+    assert plant.historian is not None
+    before = lasted(await get(asked, "/api/machines/filler-1/timeline"), NOW // MS)
+    complete = Sample("$source/plc/complete", LOST[1] + SECOND, True)
+    await plant.historian.write(10**6, Batch.of("$source", NOW, [complete]))
+    after = lasted(await get(asked, "/api/machines/filler-1/timeline"), NOW // MS)
+    assert before["unknown"] - after["unknown"] == (LOST[1] - LOST[0]) / SECOND
+    assert after["production"] - before["production"] == (LOST[1] - LOST[0]) / SECOND
+
+
 async def test_a_machine_without_a_state_is_judged_by_its_units(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
     filler = plant.plant.machines[0].model_copy(update={"state": None})
     plant.plant = plant.plant.model_copy(update={"machines": [filler]})

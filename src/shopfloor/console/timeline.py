@@ -7,13 +7,16 @@ figures beside it tell one story, late samples included.
 import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from shopfloor.console.problem import Problem
 from shopfloor.console.view import Catalogue, milliseconds
 from shopfloor.historian.base import Historian
 from shopfloor.kpi.calendar import Calendar
-from shopfloor.kpi.facts import BAD, Known, Role
+from shopfloor.kpi.facts import BAD, Edit, Facts, Known, Role
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import State
@@ -36,6 +39,17 @@ class Segment(NamedTuple):
     start: int
     name: str
     reason: str
+
+
+class _Part(msgspec.Struct):
+    reason: str
+    seconds: float
+
+
+class _Stop(msgspec.Struct):
+    """A stop's record, as far as it matters here; one that was withdrawn has no reasons."""
+
+    reasons: list[_Part] = []
 
 
 class Timeline(NamedTuple):
@@ -75,11 +89,38 @@ async def timeline(
             if sample.tag == tag and sample.quality >= Quality.GOOD:
                 machine.facts.take(role, sample.time, sample.value, source)
     for source in {source for source in machine.facts.sources.values() if source}:
-        for time, value in await _all(store, f"$source/{source}/connected", first, end):
-            if value is False:
-                machine.facts.lose(source, time)
+        await _presence(store, machine.facts, source, (first, end))
+    for time, value in await _all(store, f"{config.id}/kpi/stop", begin, end):
+        for edit in _given(time, value):
+            machine.facts.edit(edit)
     # In a thread: a machine that is judged by its units has thousands of them in a shift.
     return await asyncio.to_thread(_evaluated, machine, calendar, first, span)
+
+
+async def _presence(store: Historian, facts: Facts, source: str, span: tuple[int, int]) -> None:
+    """When the source was lost, as far as it did not make up for it (`$source/NAME/complete`)."""
+    told = [(time, "connected", value) for time, value in await _all(store, f"$source/{source}/connected", *span)]
+    told += [(time, "complete", value) for time, value in await _all(store, f"$source/{source}/complete", *span)]
+    lost = 0
+    for time, what, value in sorted(told, key=itemgetter(0)):
+        if what == "connected" and value is False:
+            facts.lose(source, time)
+            lost = time
+        elif what == "complete" and lost:
+            facts.cover(source, lost, time)
+
+
+def _given(start: int, record: Known) -> Iterator[Edit]:
+    """The reasons of a stop as the processor gave them last: in them is what people said."""
+    try:
+        found = msgspec.json.decode(record if isinstance(record, str) else "", type=_Stop)
+    except msgspec.DecodeError:
+        return
+    for part in found.reasons:
+        end = start + round(part.seconds * 10**9)
+        if part.reason:
+            yield Edit(start, end, part.reason)
+        start = end
 
 
 def _telling(spec: Spec) -> list[Role]:
