@@ -155,6 +155,15 @@ async def test_reads_that_take_too_long_are_counted_and_logged_once(
     assert len([record for record in caplog.records if "overruns" in record.getMessage()]) == 1
 
 
+def test_a_single_late_read_is_counted_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    overruns = scanning.Overruns("plc")
+    for late in range(5):
+        overruns.add(3, 10, 0.1)
+        assert len(caplog.records) == (late == 4)
+        overruns.add(0, 10, 0.1)
+    assert "cannot be read every 0.1 s" in caplog.text
+
+
 async def test_overruns_are_told_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every read takes too long, telling each would cost as much as the read."""
     monkeypatch.setattr(scanning, "_TOLD_EVERY", 3600.0)

@@ -172,19 +172,26 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)  # so that nobody complains of an error that was not asked for
 
 
+_NO_HICCUP: Final = 5
+"""Reads that are too slow, after which it is said: a single one is a machine that was busy, and is only counted."""
+
+
 class Overruns:
     """Reads of a source that were left out since the connection, because others took longer than their rate."""
 
     def __init__(self, source: str) -> None:
         """None so far."""
         self._source = source
+        self._late = 0
+        """Reads that took longer than their rate."""
         self._count = 0
         self._said = 0
         self._say_at = 0.0
 
     def add(self, missed: int, tags: int, rate: float) -> None:
-        """Count reads that a group of so many tags and this rate (s) has left out; the first time it is logged."""
-        if missed and not self._count:
+        """Count reads that a group of so many tags and this rate (s) has left out; logged when it is no hiccup."""
+        self._late += missed > 0
+        if missed and self._late == _NO_HICCUP:
             _log.warning(
                 "%s: %d tags cannot be read every %g s; reads are left out and counted in $source/%s/overruns",
                 self._source, tags, rate, self._source,
