@@ -175,6 +175,18 @@ def test_time_of_which_nothing_is_known_parts_two_stops() -> None:
     assert account.times[TimeClass.MINOR_STOP] == 25
 
 
+def test_a_unit_between_two_gaps_parts_two_stops() -> None:
+    """Units at 20 and 60 only, minor below 20: it stood until 20, until 60, and ever since, however it is cut."""
+    inferred = Spec("m", {"good": "m/good"}, minor_stop_below=20, ideal_cycle=5)
+    machine = fed(inferred, [], [(0, 0, True), (20, 1, True), (60, 2, True)], [])
+    whole = window(machine, Planned({}), 0, 100)
+    joined = Account()
+    for start, end in pairwise((0, 10, 20, 60, 61, 100)):
+        joined += window(machine, Planned({}), start, end)
+    assert whole == joined
+    assert (whole.incidents, whole.losses[""].count, whole.losses[""].time) == (3, 3, 100)
+
+
 def test_inferred_by_hand() -> None:
     """Units at 10, 15, 20 and 60, minor below 20: it ran from 5 to 20, stood from 20 to 60, ran on to 70."""
     inferred = Spec("m", {"good": "m/good"}, minor_stop_below=20, ideal_cycle=5)
@@ -186,3 +198,34 @@ def test_inferred_by_hand() -> None:
         TimeClass.UNPLANNED_STOP: 40,
     }
     assert (account.incidents, account.good, account.ideal) == (1, 4, 20)
+
+
+whatever = st.one_of(
+    st.tuples(st.just("state"), st.integers(0, NOW - 1), states, st.booleans() | st.just(True)),
+    st.tuples(st.just("mode"), st.integers(0, NOW - 1), st.sampled_from([1, 2]), st.just(True)),
+    st.tuples(st.just("lost"), st.integers(0, NOW), st.just(0), st.just(True)),
+    st.tuples(st.just("kept"), st.integers(0, NOW), st.integers(0, 100), st.just(True)),
+    st.tuples(st.just("forget"), st.integers(0, NOW), st.just(0), st.just(True)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(whatever, max_size=25), st.none() | st.integers(1, 60))
+def test_looking_in_between_changes_nothing(told: list[tuple[str, int, int, bool]], stale: int | None) -> None:
+    """What is put together once and kept is what somebody would find who looks for the first time."""
+    roles = {"state": "m/state", "mode": "m/mode"}
+    kept = Machine(Spec("m", roles, stale=stale, minor_stop_below=20))  # type: ignore[arg-type]
+    kept.facts.sources.update({"state": "plc", "mode": "plc"})
+    for what, time, value, good in told:
+        if what == "lost":
+            kept.facts.lose("plc", time)
+        elif what == "kept":
+            kept.facts.cover("plc", time, time + value)
+        elif what == "forget":
+            kept.facts.forget(time)
+        else:
+            kept.facts.take(what, time, value if good else BAD, "plc")  # type: ignore[arg-type]
+        fresh = Machine(kept.spec)
+        fresh.facts.load(kept.facts.dump())
+        assert list(kept.running.segments(0, NOW, NOW)) == list(fresh.running.segments(0, NOW, NOW))
+        assert window(kept, Planned({}), 0, NOW) == window(fresh, Planned({}), 0, NOW)

@@ -12,6 +12,10 @@ Role = Literal["state", "mode", "good", "scrap", "total", "product", "fault", "s
 """What a tag tells of a machine."""
 
 
+_STATES: Final = frozenset({"state", "mode"})
+"""Roles out of which states are derived."""
+
+
 class Bad:
     """Stands for a value of bad quality: something was said, but nothing is known."""
 
@@ -170,23 +174,32 @@ class Facts:
         self.presence: dict[str, Presence] = {}
         self.edits: list[Edit] = []
         """The later counts more."""
+        self.stirred = 0
+        """From when on something new is known since whoever derives states from it looked last; NEVER: nothing."""
 
     def take(self, role: Role, time: int, value: Known, source: str) -> Touched | None:
         """A sample; the time that it may change, None for nothing."""
         self.sources.setdefault(role, source)
-        return self.lines[role].put(time, value)
+        touched = self.lines[role].put(time, value)
+        return self._stir(touched) if role in _STATES else touched
 
     def lose(self, source: str, time: int) -> Touched | None:
         """A source was lost; None when it gives nothing of this machine."""
         if source not in self.sources.values():
             return None
         self.presence.setdefault(source, Presence()).lost(time)
-        return Touched(time, NEVER)
+        return self._stir(Touched(time, NEVER))
 
     def cover(self, source: str, start: int, end: int) -> Touched | None:
         """Whatever the source had between these times has come, or will come, after all."""
         presence = self.presence.get(source)
-        return Touched(start, NEVER) if presence is not None and presence.covered(start, end) else None
+        covered = presence is not None and presence.covered(start, end)
+        return self._stir(Touched(start, NEVER)) if covered else None
+
+    def _stir(self, touched: Touched | None) -> Touched | None:
+        if touched is not None and touched.start < self.stirred:
+            self.stirred = touched.start
+        return touched
 
     def edit(self, edit: Edit) -> Touched:
         """A person said something about stops."""
@@ -206,6 +219,7 @@ class Facts:
 
     def forget(self, before: int) -> None:
         """Drop what matters only to the time before ``before``."""
+        self.stirred = 0
         for line in self.lines.values():
             line.forget(before)
         for presence in self.presence.values():
@@ -214,6 +228,7 @@ class Facts:
 
     def settle(self, start: int, end: int) -> None:
         """Drop repetitions between these times."""
+        self.stirred = 0
         for line in self.lines.values():
             line.settle(start, end)
 
@@ -228,6 +243,7 @@ class Facts:
 
     def load(self, known: Mapping[str, Any]) -> None:
         """What ``dump`` gave, as far as the roles are the same."""
+        self.stirred = 0
         for role, line in self.lines.items():
             line.times, line.values = known["lines"].get(role, ([], []))
         self.sources = {role: source for role, source in known["sources"].items() if role in self.lines}

@@ -62,7 +62,8 @@ class Machine:
                 stop = None
                 yield Piece(start, until, _CLASSES[state], None)
                 continue
-            stop = stop or self.running.stop_at(start, now)
+            if stop is None or (stop.end is not None and start >= stop.end):
+                stop = self.running.stop_at(start, now)
             if stop is not None:
                 name = self._stop_class(stop, now)
                 yield from (Piece(a, b, name, stop) for a, b in self._cut_by_edits(start, until))

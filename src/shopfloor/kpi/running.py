@@ -1,8 +1,10 @@
 """In which state a machine was when, and its stops as wholes."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from shopfloor.kpi.facts import BAD, NEVER, Facts, Known
 from shopfloor.kpi.production import Production
@@ -16,6 +18,10 @@ class Segment(NamedTuple):
     start: int
     end: int
     state: State
+
+
+_start: Final = attrgetter("start")
+_end: Final = attrgetter("end")
 
 
 class Stop(NamedTuple):
@@ -39,6 +45,7 @@ class Running:
         self._spec = spec
         self._facts = facts
         self._production = production
+        self._known: list[Segment] = []
 
     def segments(self, start: int, end: int, now: int) -> Iterator[Segment]:
         """States from ``start`` to ``end`` without a gap, as far as known at ``now``: the future is UNKNOWN."""
@@ -58,14 +65,43 @@ class Running:
 
     def _told(self, start: int, end: int) -> Iterator[Segment]:
         """What the state tag said; nothing where it was silent."""
+        known = self._spells()
+        for place in range(bisect_right(known, start, key=_end), len(known)):
+            begin, until, state = known[place]
+            first, last = max(begin, start), min(until, end)
+            if first >= last:
+                return
+            yield Segment(first, last, state)
+
+    def _spells(self) -> list[Segment]:
+        """All that the state tag ever said, a segment for each state and not for each sample.
+
+        Most machines are asked once a second and say for hours the same: whoever looks at a stop, or at the running
+        hour, goes from change to change. Only what lies behind a new fact is put together anew.
+        """
+        since = self._facts.stirred
+        if since == NEVER:
+            return self._known
+        self._facts.stirred = NEVER
+        known = self._known
+        del known[bisect_left(known, since, key=_start) :]
+        if known and known[-1].end > since:
+            known[-1] = known[-1]._replace(end=since)
+        for segment in self._said(since):
+            if known and known[-1].end == segment.start and known[-1].state is segment.state:
+                known[-1] = known[-1]._replace(end=segment.end)
+            else:
+                known.append(segment)
+        return known
+
+    def _said(self, start: int) -> Iterator[Segment]:
+        """What each sample of the state tag says from ``start`` on; the last holds for ever, or until it is lost."""
         line = self._facts.lines["state"]
         times, values = line.times, line.values
         for place in range(max(line.at(start), 0), len(times)):
             time, value = times[place], values[place]
-            if time >= end:
-                return
-            following = times[place + 1] if place + 1 < len(times) else end
-            until = min(following, end, self._facts.known_until("state", time, self._spec.stale))
+            following = times[place + 1] if place + 1 < len(times) else NEVER
+            until = min(following, self._facts.known_until("state", time, self._spec.stale))
             if until > max(time, start) and value is not BAD:
                 yield from self._in_modes(max(time, start), until, value)
 
@@ -142,8 +178,10 @@ class Running:
     def _on(self, time: int, now: int) -> tuple[int | None, bool]:
         """Until when it stands from ``time`` on, None: still; and if in fault."""
         down = False
+        # Without a state tag a unit ends a stop, even if the next one begins with it.
+        unit = None if "state" in self._spec.roles else self._production.after(time + 1)
         for segment in self.segments(time, max(now, time + 1), now):
-            if segment.state not in STOPS:
+            if segment.state not in STOPS or (unit is not None and segment.start >= unit):
                 return segment.start, down
             down = down or segment.state is State.DOWN
         return None, down
@@ -156,10 +194,10 @@ class Running:
             if begin is not None and begin < end:
                 yield from reversed(list(self.segments(begin, end, now)))
             return
-        line = self._facts.lines["state"]
-        for place in range(line.at(end - 1), -1, -1):
-            yield from reversed(list(self._told(line.times[place], end)))
-            end = line.times[place]
+        known = self._spells()
+        for place in range(bisect_left(known, end, key=_start) - 1, -1, -1):
+            begin, until, state = known[place]
+            yield Segment(begin, min(until, end), state)
 
     def whole(self, start: int, end: int, now: int) -> tuple[int, int]:
         """A span of time with the stops, or the gaps between units, that reach into it."""
@@ -168,7 +206,7 @@ class Running:
             return begin, end
         if "state" in self._spec.roles:
             until, _ = self._on(end, now)
-            return begin, end if until is None else max(until, end)
+            return begin, now if until is None else max(until, end)
         after = self._production.after(end)
         before = self._production.before(start)
         return begin if before is None else min(begin, before), now if after is None else after
