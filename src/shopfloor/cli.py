@@ -25,6 +25,7 @@ BENCHES: Final = (
     "journal",
     "historian",
     "opcua",
+    "kpi",
     "s7",
     "modbus",
     "logix",
