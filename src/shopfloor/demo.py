@@ -38,6 +38,7 @@ _SOURCES: Final[Mapping[str, str]] = {
     "logix": "Press 3 and Filler 2, by EtherNet/IP",
     "fleet": "Assembly 1 to 4, by MQTT",
     "cmm": "CMM 1, by files",
+    "oee": "OEE of the machines, worked out here",
     "units": "bar into psi, worked out here",
 }
 
