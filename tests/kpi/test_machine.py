@@ -107,7 +107,7 @@ def test_any_split_of_windows_sums_to_the_whole(
 ) -> None:
     machine = fed(spec(), unique(said), unique(counted), lost)
     calendar = Planned(laid_out(planned))
-    machine.edit(Edit(40, 90, "tool/broken"))
+    machine.facts.edit(Edit(40, 90, "tool/broken"))
     joined = Account()
     for start, end in pairwise(sorted({0, *cuts, NOW})):
         joined += window(machine, calendar, start, end)

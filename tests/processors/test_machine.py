@@ -304,6 +304,8 @@ def test_a_restart_with_another_plant_file_evaluates_the_past_anew() -> None:
             ("type: machine}", "type: machine, machines: [press-9]}"),
             "there is no machine 'press-9' in `machines`; it has: press-1",
         ),
+        (("type: machine}", "type: machine, health: [1, 1, 1]}"), "must be three weights that sum to 1"),
+        (("type: machine}", "type: machine, health: [2, -1, 0]}"), "must be three weights that sum to 1"),
         (("ideal_cycle: 10 s", "ideal_cycle: 0 s"), "is no ideal time for one unit; write one from 1 ms to 1 d"),
         (
             ("machine/hydraulics}\n    scrap", "machine/hydraulic}\n    scrap"),

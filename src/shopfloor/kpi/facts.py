@@ -88,20 +88,6 @@ class Timeline:
             del self.times[:cut]
             del self.values[:cut]
 
-    def settle(self, start: int, end: int) -> None:
-        """Between ``start`` and ``end`` drop samples that repeat the one before and the one after."""
-        first, last = max(bisect_left(self.times, start), 1), min(bisect_left(self.times, end), len(self.times) - 1)
-        keep = [
-            place
-            for place in range(first, last)
-            if not (
-                same(self.values[place], self.values[place - 1]) and same(self.values[place], self.values[place + 1])
-            )
-        ]
-        if len(keep) < last - first:
-            self.times[first:last] = [self.times[place] for place in keep]
-            self.values[first:last] = [self.values[place] for place in keep]
-
 
 class Presence:
     """When a source was lost: from then on only what it gives anew is known."""
@@ -225,12 +211,6 @@ class Facts:
         for presence in self.presence.values():
             presence.forget(before)
         self.edits = [edit for edit in self.edits if edit.end > before]
-
-    def settle(self, start: int, end: int) -> None:
-        """Drop repetitions between these times."""
-        self.stirred = 0
-        for line in self.lines.values():
-            line.settle(start, end)
 
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""

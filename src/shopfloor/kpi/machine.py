@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import Calendar, Stretch
-from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
+from shopfloor.kpi.facts import NEVER, Facts, Touched
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.running import Running, Stop
 from shopfloor.kpi.spec import Spec
@@ -122,10 +122,6 @@ class Machine:
         """The time whose evaluation a fact may change: stops are judged as wholes."""
         start, end = self.running.whole(touched.start, min(touched.end, now), now)
         return Touched(start, NEVER if touched.end == NEVER else end)
-
-    def edit(self, edit: Edit) -> Touched:
-        """A person said something about stops."""
-        return self.facts.edit(edit)
 
 
 _CLASSES: Final = {

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
@@ -33,6 +33,8 @@ SURE: Final = 0.99
 """Figures of a window of which less is known are of uncertain quality."""
 _AHEAD: Final = DURATION_UNITS["min"]
 """How far a sample may lie in the future before it is counted as a fault of its clock."""
+_ROUNDED: Final = 0.01
+"""By how much weights may miss 1: 0.33, 0.33, 0.33."""
 _ABSURD: Final = DURATION_UNITS["h"]
 """How far before it is left out."""
 
@@ -56,6 +58,15 @@ class MachineKpiConfig(ProcessorConfig):
         default=(0.5, 0.25, 0.25),
         description="Weights of OEE, good units and faultless time in the health score.",
     )
+
+    @field_validator("health")
+    @classmethod
+    def _weights(cls, weights: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(weights) < 0 or abs(sum(weights) - 1) > _ROUNDED:
+            msg = "must be three weights that sum to 1, for example [0.5, 0.25, 0.25]"
+            raise ValueError(msg)
+        return weights
+
     _plant: Plant | None = PrivateAttr(default=None)
 
     def place(self, plant: Plant) -> None:
