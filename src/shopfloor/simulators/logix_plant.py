@@ -7,7 +7,6 @@ written, everything else is the machines' own. What they do is in ``press_line``
 them run in real time.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -19,10 +18,9 @@ from ethernetip.protocol.eip_adapter import EipAdapter
 from shopfloor.samples import Misconfigured
 from shopfloor.simulators.filling_line import Filler
 from shopfloor.simulators.logix_controller import Controller, Member, Program
+from shopfloor.simulators.pace import scans
 from shopfloor.simulators.press_line import Press
 
-TICK: Final = 0.1
-"""Seconds from one scan of the simulated controller to the next."""
 _DINT: Final = 2**31
 
 _PRESS: Final = {
@@ -126,15 +124,12 @@ class LogixPlant:
 
     async def run(self) -> None:
         """Let both run in real time until cancelled."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
-        while True:
-            await asyncio.sleep(TICK)
-            now = loop.time()
-            self.press.step(now - last)
-            self.filler.step(now - last)
-            self.show()
-            last = now
+        await scans(self._scan)
+
+    def _scan(self, dt: float) -> None:
+        self.press.step(dt)
+        self.filler.step(dt)
+        self.show()
 
     def show(self) -> None:
         """Put what the machines show into the controller's tags."""

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
+SCAN: Final = 0.1
+"""Seconds from one scan of a simulated PLC to the next."""
 _LOOK: Final = 0.1
 """Seconds after which it is looked at the clock again at the latest."""
 
@@ -32,3 +34,14 @@ class Pace:
         """Wait until it is so late."""
         while (left := moment - self.now()) > 0:  # noqa: ASYNC110  # a clock tells nobody
             await asyncio.sleep(min(_LOOK, left / 1e9 / max(self._speed, 1.0)))
+
+
+async def scans(scan: Callable[[float], object], every: float = SCAN) -> NoReturn:
+    """Call ``scan`` with the seconds since the last time, as a PLC's cycle does, until cancelled."""
+    loop = asyncio.get_running_loop()
+    last = loop.time()
+    while True:
+        await asyncio.sleep(every)
+        now = loop.time()
+        scan(now - last)
+        last = now

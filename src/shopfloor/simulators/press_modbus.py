@@ -4,7 +4,6 @@ MAP says what is where. Holding registers, Start and Stop can be written, everyt
 does is in ``press_line``; this module lets it run in real time and shows it to Modbus masters.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,10 +18,9 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from shopfloor.protocols.modbus_address import Layout, TypeName, parse
 from shopfloor.protocols.modbus_line import Framing
 from shopfloor.samples import Misconfigured, Value
+from shopfloor.simulators.pace import scans
 from shopfloor.simulators.press_line import FULL_SCALE, Press
 
-TICK: Final = 0.1
-"""Seconds from one scan of the simulated PLC to the next."""
 DEVICE: Final = 1
 """Its unit id."""
 _WRITES: Final = frozenset({5, 6, 15, 16, 22})
@@ -130,14 +128,11 @@ class ModbusPress:
 
     async def run(self) -> None:
         """Let the press run in real time until cancelled."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
-        while True:
-            await asyncio.sleep(TICK)
-            now = loop.time()
-            self.press.step(now - last)
-            self.show()
-            last = now
+        await scans(self._scan)
+
+    def _scan(self, dt: float) -> None:
+        self.press.step(dt)
+        self.show()
 
     def show(self) -> None:
         """Put what the press shows into the registers."""

@@ -6,18 +6,16 @@ SHOWN says what is where. Start, Stop, SP and Order can be written, everything e
 is in ``press_line``; this module lets it run in real time.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from shopfloor.samples import Misconfigured
+from shopfloor.simulators.pace import scans
 from shopfloor.simulators.press_line import FULL_SCALE, Press
 from shopfloor.simulators.slc_controller import DataFile, Port, Processor
 
-TICK: Final = 0.1
-"""Seconds from one scan of the simulated processor to the next."""
 Family = Literal["slc500", "micrologix", "plc5"]
 CATALOGUE: Final[Mapping[Family, str]] = {"slc500": "1747-L552", "micrologix": "1766-L32BWA", "plc5": "1785-L40E"}
 """What each says that it is."""
@@ -135,14 +133,11 @@ class SlcPress:
 
     async def run(self) -> None:
         """Let the press run in real time until cancelled."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
-        while True:
-            await asyncio.sleep(TICK)
-            now = loop.time()
-            self.press.step(now - last)
-            self.show()
-            last = now
+        await scans(self._scan)
+
+    def _scan(self, dt: float) -> None:
+        self.press.step(dt)
+        self.show()
 
     def show(self) -> None:
         """Put what the press shows into the data files."""

@@ -1,6 +1,5 @@
 """A press and a filler behind one simulated S7, and as many changing REALs in DB2 as asked for."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from typing import Final
@@ -9,6 +8,7 @@ from shopfloor.protocols.s7_address import Area, parse
 from shopfloor.protocols.s7_session import State
 from shopfloor.simulators import s7_filler, s7_press
 from shopfloor.simulators.filling_line import Filler
+from shopfloor.simulators.pace import scans
 from shopfloor.simulators.press_line import Press
 from shopfloor.simulators.s7_server import Memory, S7Server
 
@@ -54,14 +54,7 @@ class S7Plant:
 
     async def run(self, server: S7Server) -> None:
         """Let time pass; in STOP nothing moves."""
-        loop = asyncio.get_running_loop()
-        then = loop.time()
-        while True:
-            await asyncio.sleep(CYCLE)
-            now = loop.time()
-            if server.state is State.RUN:
-                self.scan(now - then)
-            then = now
+        await scans(lambda dt: self.scan(dt) if server.state is State.RUN else None, CYCLE)
 
     def scan(self, dt: float) -> None:
         """One cycle of the program, ``dt`` seconds after the last one."""
