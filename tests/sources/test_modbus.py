@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
@@ -14,12 +12,13 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from shopfloor.plant.units import WRITTEN
-from shopfloor.samples import Command, Misconfigured, Outcome, Quality, Sample, Unavailable, Value
-from shopfloor.sources.modbus import ModbusConfig, ModbusSource
+from shopfloor.samples import Misconfigured, Outcome, Quality, Unavailable, Value
+from shopfloor.sources.modbus import ModbusConfig
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import free_port
 from tests.sources.modbus_peer import Peer
+from tests.sources.taken import taking, write
 
 
 @pytest.fixture(scope="module")
@@ -42,45 +41,6 @@ def configured(port: int, *tags: dict[str, object], **more: object) -> ModbusCon
         {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "3 s", "retry": "200 ms",
          "tags": list(tags), **more}
     )  # fmt: skip
-
-
-class Taken:
-    """Reads in the background and remembers every sample."""
-
-    def __init__(self, source: ModbusSource) -> None:
-        self.source = source
-        self.samples: list[Sample] = []
-
-    async def read(self) -> None:
-        async with aclosing(self.source.batches()) as batches:
-            async for batch in batches:
-                self.samples += [sample for sample in batch if not sample.tag.startswith("$")]
-
-    def last(self, tag: str) -> Sample | None:
-        return next((sample for sample in reversed(self.samples) if sample.tag == tag), None)
-
-    def reads(self, tag: str, value: Value) -> bool:
-        found = self.last(tag)
-        return found is not None and found.value == value
-
-    async def newest(self, tag: str, value: Value) -> None:
-        await until(lambda: self.reads(tag, value), f"{tag} is {value!r}; it is {self.last(tag)}")
-
-
-@asynccontextmanager
-async def taking(config: ModbusConfig) -> AsyncIterator[Taken]:
-    async with config.build() as source:
-        taken = Taken(source)
-        reading = asyncio.create_task(taken.read())
-        try:
-            yield taken
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-
-async def write(source: ModbusSource, tag: str, value: Value, within: float = 60.0) -> Outcome:
-    return await source.execute(Command("c", tag, value, "test", time.time_ns() + int(within * 1e9)))
 
 
 def tag(name: str, address: str, **more: object) -> dict[str, object]:
@@ -136,7 +96,11 @@ async def test_one_bad_tag_never_costs_the_others(peer: Peer, caplog: pytest.Log
             bad = {s.tag: s for s in taken.samples if not s.good}
             assert set(bad) == {"t17", "t18", "t33"}
             assert all((s.value, s.quality, s.status) == (None, Quality.CONFIGURATION_ERROR, 2) for s in bad.values())
-            assert all(taken.reads(f"t{n}", n) for n in range(50) if n not in {17, 18, 33})
+            assert all(
+                (found := taken.last(f"t{n}")) is not None and found.value == n
+                for n in range(50)
+                if n not in {17, 18, 33}
+            )
             await peer.ask()
             await peer.set("holding", 49, 7)
             await taken.newest("t49", 7)
