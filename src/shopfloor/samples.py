@@ -264,6 +264,11 @@ class TagInfo(msgspec.Struct, frozen=True):
 class Unavailable(Exception):
     """The other side cannot be reached or is not ready: leave, wait, come back."""
 
+    def __init__(self, *said: object, after: float = 0.0) -> None:
+        """``after``: seconds before which the other side wants no further attempt (HTTP's Retry-After)."""
+        super().__init__(*said)
+        self.after = after
+
 
 class Misconfigured(Exception):
     """It will fail until a person changes something; the text says what."""

@@ -104,6 +104,25 @@ async def test_a_component_cancelled_from_inside_backs_off(bench: Bench, monkeyp
         assert Cancelling.entered == 1
 
 
+async def test_who_asks_to_be_left_alone_for_a_while_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After of a server counts where it is longer than the own pause, within reason; each says anew."""
+    napped: list[float] = []
+
+    async def nap(_self: runner.Runner, seconds: float) -> None:
+        napped.append(seconds)
+        bench.store.away = troubles.pop(0) if troubles else None
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(runner.Runner, "_nap", nap)
+    troubles = [Unavailable("busy", after=7.0), Unavailable("busy", after=10.0**9), AWAY]
+    sinks = [ShelfConfig(name="shelf", type="shelf", store=bench.store)]
+    plant = bench.plant(sinks).model_copy(update={"sources": []})
+    async with Pipeline(plant) as pipeline:
+        await until(lambda: state(pipeline, "shelf") == "running", "the return")
+        assert napped[:3] == [0.0, 7.0, runner.LONGEST_ASKED]
+        assert napped[3] < 1
+
+
 class Wrong(Shelf):
     """Names samples that it was not given."""
 

@@ -24,6 +24,8 @@ logger: Final = structlog.get_logger("shopfloor.pipeline")
 
 FIRST_DELAY: Final = 0.25
 LONGEST_DELAY: Final = 30.0
+LONGEST_ASKED: Final = 3600.0
+"""The longest that the other side may ask us to stay away: a mistaken date must not silence a component for a year."""
 STABLE: Final = 10.0
 """Seconds that a component must have run before its next trouble counts as the first."""
 
@@ -44,6 +46,8 @@ class Runner(ABC):
         self._error = ""
         self._error_at = 0
         self._restarts = 0
+        self._asked = 0.0
+        """Seconds for which the other side asked us to stay away."""
         self._lost_at: float | None = None
         self._running_at: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -159,7 +163,8 @@ class Runner(ABC):
                 await self._wake.wait()
                 delay = FIRST_DELAY
                 continue
-            await self._nap(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+            jittered = delay * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+            await self._nap(max(jittered, min(self._asked, LONGEST_ASKED)))
             delay = min(delay * 2, LONGEST_DELAY)
 
     async def _nap(self, seconds: float) -> None:
@@ -170,6 +175,7 @@ class Runner(ABC):
 
     async def _attempt(self) -> Literal["now", "later", "never"]:
         """One run of ``work`` and what follows from its end."""
+        self._asked = 0.0
         if self._state not in ("waiting", "failed"):
             self._enter("starting")
         self._work_task = asyncio.create_task(self.work(), name=f"{self.kind} {self.name}: work")
@@ -185,6 +191,7 @@ class Runner(ABC):
             self._trouble("failed", "CancelledError: it was cancelled from inside")
             return "later"
         except Unavailable as error:
+            self._asked = error.after
             self._trouble("waiting", str(error))
             return "later"
         except Misconfigured as error:

@@ -187,6 +187,9 @@ class SinkConfig(ComponentConfig, ABC):
         description="Which tags it gets: names or patterns in which `*` matches any run of characters.",
     )
 
+    def place(self, plant: "Plant") -> None:  # most need to know nothing of the plant
+        """Told in which plant it is (its site, machines, units of tags), before anything else is asked."""
+
     @abstractmethod
     def build(self) -> Sink:
         """The sink itself; opens nothing yet."""

@@ -154,6 +154,8 @@ class Plant(Strict):
     )
 
     def model_post_init(self, _: object) -> None:
-        """Tell the processors in which plant they are."""
+        """Tell the processors and sinks in which plant they are."""
         for processor in self.processors:
             processor.place(self)
+        for sink in self.sinks:
+            sink.place(self)

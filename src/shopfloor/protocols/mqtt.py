@@ -9,9 +9,8 @@ import asyncio
 import hashlib
 import ssl
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +30,7 @@ from shopfloor.protocols.mqtt_words import (
     unreachable,
     untrusted,
 )
+from shopfloor.protocols.tls import TlsFiles, tls_context
 from shopfloor.samples import Misconfigured, Unavailable
 
 # gmqtt has no types; what comes from it gets one where it enters.
@@ -78,7 +78,7 @@ def parse_address(text: str) -> Address:
         ) from error
 
 
-class Settings(Protocol):
+class Settings(TlsFiles, Protocol):
     """How to reach a broker; ``plant.mqtt.MqttConnection`` is the form in a plant file. Durations are in ns."""
 
     @property
@@ -90,14 +90,6 @@ class Settings(Protocol):
     @property
     def password(self) -> SecretStr | None: ...  # noqa: D102
     @property
-    def ca_file(self) -> Path | None: ...  # noqa: D102
-    @property
-    def certificate_file(self) -> Path | None: ...  # noqa: D102
-    @property
-    def key_file(self) -> Path | None: ...  # noqa: D102
-    @property
-    def key_password(self) -> SecretStr | None: ...  # noqa: D102
-    @property
     def server_name(self) -> str | None: ...  # noqa: D102
     @property
     def server_sha256(self) -> str | None: ...  # noqa: D102
@@ -105,37 +97,6 @@ class Settings(Protocol):
     def keep_alive(self) -> int: ...  # noqa: D102
     @property
     def timeout(self) -> int: ...  # noqa: D102
-
-
-def file_problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What is wrong with the files that the settings name: (field, text). Reads them, touches no network."""
-    for name in ("ca_file", "certificate_file", "key_file"):
-        path: Path | None = getattr(settings, name)
-        if path is not None and not path.is_file():
-            yield name, f"there is no file {path}; give the path of a PEM file, relative to the plant file"
-            return
-    try:
-        tls_context(settings)
-    except Misconfigured as error:
-        yield "ca_file" if settings.certificate_file is None else "certificate_file", str(error)
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The TLS settings; reads the files. Raises Misconfigured for files that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise Misconfigured(f"{settings.ca_file} is no PEM file of certificates: {error}") from error
-    if settings.certificate_file is not None and settings.key_file is not None:
-        password = "" if settings.key_password is None else settings.key_password.get_secret_value()
-        try:
-            context.load_cert_chain(settings.certificate_file, settings.key_file, password)
-        except (OSError, ValueError) as error:
-            raise Misconfigured(
-                f"{settings.certificate_file} and {settings.key_file} are no pair of certificate and key "
-                f"(PEM, with the right key_password): {error}"
-            ) from error
-    return context
 
 
 class Message(NamedTuple):

@@ -23,11 +23,11 @@ from shopfloor.protocols.mqtt import (
     Message,
     Publisher,
     connect,
-    file_problems,
     packet_size,
 )
 from shopfloor.protocols.mqtt_session import Probe, open_session
 from shopfloor.protocols.mqtt_words import reason_text, refusal_text
+from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands

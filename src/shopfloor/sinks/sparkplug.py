@@ -22,13 +22,14 @@ from pydantic import AfterValidator, Field
 from shopfloor.plant.components import ByMessage, SinkConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.sparkplug import SparkplugNodeLegacy
-from shopfloor.protocols.mqtt import Message, Will, file_problems, packet_size
+from shopfloor.protocols.mqtt import Message, Will, packet_size
 from shopfloor.protocols.mqtt_session import Arrival, Probe, Session, Subscription, open_session
 from shopfloor.protocols.sparkplug.edge import REBIRTH_PAUSE, EdgeNode, Publication
 from shopfloor.protocols.sparkplug.edge_memory import Memory
 from shopfloor.protocols.sparkplug.edge_tags import unfit
 from shopfloor.protocols.sparkplug.payload import Malformed, decode, encode
 from shopfloor.protocols.sparkplug.topics import id_problem
+from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable, Value
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.sparkplug_commands import HostCommands

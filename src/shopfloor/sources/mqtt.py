@@ -20,9 +20,10 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from shopfloor.plant.components import SourceConfig, Strict, TagName
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.units import DURATION_UNITS, Duration
-from shopfloor.protocols.mqtt import MOST_IN_FLIGHT, Message, file_problems, packet_size
+from shopfloor.protocols.mqtt import MOST_IN_FLIGHT, Message, packet_size
 from shopfloor.protocols.mqtt_session import Arrival, Session, Subscription, open_session, probe_id
 from shopfloor.protocols.mqtt_words import reason_text
+from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
 from shopfloor.sources.mqtt_columns import UNUSUAL, Columns, ShortWay, short_way

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from shopfloor.plant import Duration, SourceConfig
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.plant.sparkplug import SparkplugLegacy
-from shopfloor.protocols.mqtt import Message, Will, file_problems
+from shopfloor.protocols.mqtt import Message, Will
 from shopfloor.protocols.mqtt_session import Arrival as Packet, Probe, Session, Subscription, open_session
 from shopfloor.protocols.mqtt_words import reason_text
 from shopfloor.protocols.sparkplug.exchange import Arrival, HostSettings, Moment, NotThere, Publication, Step, Verb
@@ -28,6 +28,7 @@ from shopfloor.protocols.sparkplug.model import Payload
 from shopfloor.protocols.sparkplug.packed import decode_packed
 from shopfloor.protocols.sparkplug.payload import Malformed, decode_columns, encode
 from shopfloor.protocols.sparkplug.topics import EdgeTopic, MessageType, NotSparkplug, StateTopic, id_problem, parse
+from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import (
     Batch,
     Command,
