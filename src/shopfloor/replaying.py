@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 from shopfloor.historian.base import Historian
 from shopfloor.kpi.calendar import calendar_of
 from shopfloor.plant import Plant, passes
-from shopfloor.processors.machine import TICK, WINDOWS, MachineKpiConfig
+from shopfloor.processors.machine import EDIT, TICK, WINDOWS, MachineKpiConfig
 from shopfloor.samples import Batch, Misconfigured, Sample
 
 DAY: Final = 86_400 * 10**9
+FOREVER: Final = 2**63 - 1
+"""ns UTC behind all others."""
 _PAGE: Final = 100_000
 _FLOAT: Final = 1_000_000
 """ns by which a time may be off that was a float of seconds."""
@@ -130,7 +132,9 @@ async def _samples(
         held = await _held(historian, tag, begin, plant.historian.keep if plant.historian else 0)
         if held is not None and not (tag.startswith("$") and held.value is not False):
             found.append((source, held))
-        found += [(source, sample) for sample in await _history(historian, tag, begin, end)]
+        # What people say of a stop, they often say later.
+        until = FOREVER if tag.startswith(EDIT) else end
+        found += [(source, sample) for sample in await _history(historian, tag, begin, until)]
     found.sort(key=lambda one: one[1].time)
     return found
 

@@ -222,7 +222,7 @@ def test_looking_in_between_changes_nothing(told: list[tuple[str, int, int, bool
         elif what == "kept":
             kept.facts.cover("plc", time, time + value)
         elif what == "forget":
-            kept.facts.forget(time)
+            kept.facts.forget(time, time)
         else:
             kept.facts.take(what, time, value if good else BAD, "plc")  # type: ignore[arg-type]
         fresh = Machine(kept.spec)

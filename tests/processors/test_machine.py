@@ -159,7 +159,7 @@ def test_what_came_late_gives_the_same_figures_and_says_what_was() -> None:
         last = {record["start"]: record for record in records(late, window)}
         for record in records(in_time, window):
             repaired = dict(last[record["start"]])
-            for key in ("was", "why", "revision"):
+            for key in ("was", "why", "corrected", "revision"):
                 record.pop(key, None), repaired.pop(key, None)
             assert repaired == record
     (first, *_, last_shift) = records(late, "shift")
@@ -249,6 +249,90 @@ def test_a_stop_that_late_data_shows_to_be_none_is_withdrawn() -> None:
     assert [stop for stop in stops if stop.get("withdrawn")] == [
         {"machine": "press-1", "start": "2026-01-05T07:00:00+00:00", "withdrawn": True}
     ]
+
+
+def edited(*edits: tuple[str, dict[str, Any]], until: str = "16:00") -> list[Sample]:
+    """What is given when people say these things at these times."""
+    fed = batches(list(day()), until=until)
+    for clock, edit in edits:
+        place = next(i for i, batch in enumerate(fed) if batch.times[0] > at(clock))
+        said = json.dumps({"by": "anna", "reason": "machine/tool"} | edit)
+        fed.insert(place, Batch.of("$edit", at(clock), [Sample("$edit/press-1", at(clock), said)]))
+    return given(built(), fed)
+
+
+def parts(said: Sequence[Sample], start: str) -> list[tuple[str, float]]:
+    """Reasons and seconds of a stop as it was given last."""
+    stop = [stop for stop in records(said, "stop") if stop["start"][11:16] == start][-1]
+    return [(part["reason"], part["seconds"]) for part in stop["reasons"]]
+
+
+def test_a_reason_without_an_end_counts_until_the_stop_is_over() -> None:
+    """Said at 07:10 while the machine stands, it goes on with the stop, and says nothing of the next one."""
+    said = edited(("07:10", {"start": at("07:05"), "end": None}))
+    assert parts(said, "07:00") == [("machine/hydraulics", 300), ("machine/tool", 1500)]
+    assert parts(said, "08:00") == [("", 120)]
+    assert parts(said, "14:00")[0][0] == ""
+
+
+def test_what_was_said_last_can_be_taken_back_and_what_was_said_before_counts_again() -> None:
+    first = ("09:30", {"start": at("07:00"), "end": None})
+    second = ("10:00", {"start": at("07:10"), "end": at("07:20"), "reason": "machine/jam"})
+    undo = ("11:00", {"start": at("07:10"), "end": at("07:20"), "undoes": at("10:00"), "by": "ben"})
+    assert parts(edited(first, second), "07:00") == [("machine/tool", 600), ("machine/jam", 600), ("machine/tool", 600)]
+    said = edited(first, second, undo)
+    assert parts(said, "07:00") == parts(edited(first), "07:00") == [("machine/tool", 1800)]
+    hour = [record for record in records(said, "hour") if record["start"].startswith("2026-01-05T07")][-1]
+    assert (hour["why"], hour["corrected"][11:16]) == ("ben took back a reason", "11:01")
+    never = ("11:30", {"start": at("07:10"), "end": at("07:20"), "undoes": at("10:01"), "by": "ben"})
+    assert parts(edited(first, second, never), "07:00") == parts(edited(first, second), "07:00")
+
+
+def test_a_stop_needs_a_reason_where_it_is_long_and_in_a_shift_and_nobody_knows_why() -> None:
+    """Neither the minor stop at 08:00, nor the break at 09:00; the late shift's stop does from 14:05 on."""
+    said = edited(until="15:00")
+    wanted = {stop["start"][11:16]: stop["unexplained"] for stop in records(said, "stop")}
+    assert wanted == {"07:00": False, "08:00": False, "09:00": False, "14:00": True}
+    live = [json.loads(str(sample.value)) for sample in said if sample.tag == "press-1/kpi/live"]
+    assert {record["unexplained"] for record in live if record["shift"] == "early"} == {0}
+    assert live[-1]["unexplained"] == 1
+    explained = edited(("14:30", {"start": at("14:00"), "end": None}), until="15:00")
+    live = [json.loads(str(sample.value)) for sample in explained if sample.tag == "press-1/kpi/live"]
+    assert live[-1]["unexplained"] == 0
+
+
+def test_the_reason_of_a_stop_of_many_days_is_not_forgotten() -> None:
+    """A stop that lasts longer than the past can be corrected keeps its reason; that of an earlier one is let go."""
+    whole, hour = 24 * 3600 * SECOND, 3600 * SECOND
+    processor = built()
+    said: list[Sample] = []
+    edits = {
+        at("07:10"): {"start": at("07:00"), "end": None, "reason": "machine/early", "by": "anna"},
+        at("15:00"): {"start": at("14:00"), "end": None, "reason": "machine/mothballed", "by": "anna"},
+    }
+    for batch in batches(list(day()), until="16:00"):
+        said += processor.process(batch)
+        for time in [time for time in edits if time <= batch.times[0]]:
+            edit = Sample("$edit/press-1", time, json.dumps(edits.pop(time)))
+            said += processor.process(Batch.of("$edit", time, [edit]))
+    # It is asked every hour, and says the same: of its beginning nothing is left in the end.
+    for time in range(at("16:00"), at("16:00") + 9 * whole, hour):
+        said += processor.process(Batch.of("plc", time, [Sample("press-1/state", time, 4)]))
+        said += processor.process(Batch.of("$clock", time, [Sample("$clock/tick", time, time)]))
+    shifts = [record for record in records(said, "shift") if record["start"] > "2026-01-06"]
+    assert len(shifts) > 10
+    assert {reason for record in shifts for reason in record["losses"]} == {"machine/mothballed"}
+    assert b"machine/early" not in processor.snapshot()
+
+
+def test_a_value_that_the_plant_file_explains_by_now_is_strange_no_more() -> None:
+    strange = [(at("06:30"), Sample("press-1/state", at("06:30"), value)) for value in ("Kaffeepause", "Pause")]
+    before = built()
+    given(before, batches([*day(), *strange], until="07:00"))
+    after = built(PLANT.replace("    good:", "    states: {kaffeepause: planned}\n    good:"))
+    after.restore(before.snapshot())
+    (live, *_) = [sample for sample in given(after, batches([], until="07:30")) if sample.tag == "press-1/kpi/live"]
+    assert json.loads(str(live.value))["unknown_states"] == {"Pause": 1}
 
 
 @pytest.mark.parametrize("nonsense", ["{", "[]", '{"start": "x"}', 5, None, b"x"])

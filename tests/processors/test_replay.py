@@ -1,6 +1,7 @@
 """``shopfloor replay``: what the historian's samples give is what was stored, or the difference is shown."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_an_outage_and_its_end_are_replayed_as_they_were(tmp_path: Path) -> None
         place = next(i for i, batch in enumerate(fed) if batch.times[0] > at(clock))
         presence = Sample("$source/plc/connected", at(clock), connected)
         fed.insert(place, Batch.of("$source", at(clock), [presence]))
+    code, said = replay(written(tmp_path, fed))
+    assert (code, said.splitlines()[-1].split(": ")[1]) == (0, "none differ from what is stored.")
+
+
+def test_what_people_said_counts_also_where_they_said_it_later(tmp_path: Path) -> None:
+    """The replay ends at 14:59; half a minute behind it somebody says why the machine stood at 07:00."""
+    fed = batches(list(day()))
+    edit = {"start": at("07:10"), "end": None, "reason": "machine/tool", "by": "anna"}
+    said_at = at("14:59:30")
+    fed.insert(len(fed) - 1, Batch.of("$edit", said_at, [Sample("$edit/press-1", said_at, json.dumps(edit))]))
+    fed.append(Batch.of("$clock", at("15:00"), [Sample("$clock/tick", at("15:00"), at("15:00"))]))
     code, said = replay(written(tmp_path, fed))
     assert (code, said.splitlines()[-1].split(": ")[1]) == (0, "none differ from what is stored.")
 

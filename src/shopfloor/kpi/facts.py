@@ -146,7 +146,10 @@ class Edit(NamedTuple):
 
     start: int
     end: int
+    """NEVER: to the end of the stop in which ``start`` lies."""
     reason: str
+    at: int = 0
+    """When it was said; 0 where nobody will take it back."""
 
 
 class Facts:
@@ -160,6 +163,8 @@ class Facts:
         self.presence: dict[str, Presence] = {}
         self.edits: list[Edit] = []
         """The later counts more."""
+        self.floor = 0
+        """What was before matters no more, and is not known."""
         self.stirred = 0
         """From when on something new is known since whoever derives states from it looked last; NEVER: nothing."""
 
@@ -192,6 +197,14 @@ class Facts:
         self.edits.append(edit)
         return Touched(edit.start, edit.end)
 
+    def unsay(self, at: int) -> Touched | None:
+        """What a person said at ``at`` counts no more; None when nothing was said then, or it matters no more."""
+        place = next((place for place, edit in enumerate(self.edits) if edit.at == at), None)
+        if place is None:
+            return None
+        edit = self.edits.pop(place)
+        return Touched(edit.start, edit.end)
+
     def value_at(self, role: Role, time: int) -> Known:
         """What the tag of a role said last; BAD when nothing, or there is no such tag."""
         line = self.lines.get(role)
@@ -203,14 +216,17 @@ class Facts:
         until = presence.next(time) if presence is not None else NEVER
         return until if stale is None else min(until, time + stale)
 
-    def forget(self, before: int) -> None:
-        """Drop what matters only to the time before ``before``."""
+    def forget(self, before: int, standing: int) -> None:
+        """Drop what matters only to the time before ``before``; ``standing``: since when it stands then, if it does."""
         self.stirred = 0
+        # Of a stop that goes back behind the last time of this, the beginning is forgotten already: it has all edits.
+        since = standing if standing > self.floor else 0
+        self.floor = before
         for line in self.lines.values():
             line.forget(before)
         for presence in self.presence.values():
             presence.forget(before)
-        self.edits = [edit for edit in self.edits if edit.end > before]
+        self.edits = [edit for edit in self.edits if edit.end > before and (edit.end != NEVER or edit.start >= since)]
 
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""
@@ -219,6 +235,7 @@ class Facts:
             "sources": self.sources,
             "losses": {source: presence.losses for source, presence in self.presence.items()},
             "edits": self.edits,
+            "floor": self.floor,
         }
 
     def load(self, known: Mapping[str, Any]) -> None:
@@ -229,3 +246,4 @@ class Facts:
         self.sources = {role: source for role, source in known["sources"].items() if role in self.lines}
         self.presence = {source: Presence(losses) for source, losses in known["losses"].items()}
         self.edits = [Edit(*edit) for edit in known["edits"]]
+        self.floor = known.get("floor", 0)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import Calendar, Stretch
-from shopfloor.kpi.facts import NEVER, Facts, Touched
+from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.running import Running, Stop
 from shopfloor.kpi.spec import Spec
@@ -89,12 +89,17 @@ class Machine:
     def reason(self, stop: Stop, time: int) -> str:
         """Why it stood at a moment of a stop: what a person says, else what its fault code means; "": nobody knows."""
         for edit in reversed(self.facts.edits):
-            if edit.start <= time < edit.end:
+            if edit.start <= time < edit.end and self._concerns(edit, stop):
                 if edit.reason:
                     return edit.reason
                 break  # what was said before was taken back
         code = self.running.fault(stop)
         return "" if code is None else self.spec.reasons.get(code, f"fault {code}")
+
+    def _concerns(self, edit: Edit, stop: Stop) -> bool:
+        """Whether what a person said "to the end of the stop" was said of this one."""
+        # Of a stop that began before everything that is known its beginning is not: only its own edits were kept.
+        return edit.end != NEVER or stop.start <= max(edit.start, self.facts.floor)
 
     def reasons(self, stop: Stop, now: int) -> Iterator[tuple[int, str]]:
         """From when on which reason of a stop counts; one at least."""

@@ -46,6 +46,8 @@ class StopResult(NamedTuple):
     reasons: tuple[tuple[int, str], ...]
     """From when on which reason counts; one at least."""
     withdrawn: bool = False
+    unexplained: bool = False
+    """Whether nobody knows why it stood in a part of the planned time, and it is no minor one."""
 
 
 class Windows:
@@ -156,7 +158,20 @@ class Windows:
 
     def _stop(self, stop: Stop, now: int) -> StopResult:
         minor = stop.length(now) < self.machine.spec.minor_stop_below
-        return StopResult(stop.start, stop.end, minor, stop.down, tuple(self.machine.reasons(stop, now)))
+        reasons = tuple(self.machine.reasons(stop, now))
+        ends = [begin for begin, _ in reasons[1:]] + [now if stop.end is None else stop.end]
+        unexplained = not minor and any(
+            not reason and any(piece.kind == "shift" for piece in self._calendar.stretches(begin, end))
+            for (begin, reason), end in zip(reasons, ends, strict=True)
+        )
+        return StopResult(stop.start, stop.end, minor, stop.down, reasons, unexplained=unexplained)
+
+    def unexplained(self, window: Window) -> int:
+        """How many stops that reach into a window need a reason."""
+        return sum(
+            stop.unexplained and stop.start < window.end and (stop.end is None or stop.end > window.start)
+            for stop in self._stops.values()
+        )
 
     def _outgrown(self, now: int) -> None:
         """A stop that was minor when its hour was closed may have become longer than that since."""
@@ -252,7 +267,8 @@ class Windows:
         del self._cells[:cut], self._accounts[:cut]
         self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
         self._stops = {start: stop for start, stop in self._stops.items() if start >= keep}
-        self.machine.facts.forget(keep)
+        stop = self.machine.running.stop_at(keep, now)
+        self.machine.facts.forget(keep, keep if stop is None else stop.start)
 
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""

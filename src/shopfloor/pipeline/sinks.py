@@ -18,8 +18,8 @@ from shopfloor.seams import Inbox, Sink
 
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
-KEPT: Final = ("*", "$source/*")
-"""What a historian keeps: every tag, and when each source was connected."""
+KEPT: Final = ("*", "$source/*", "$edit/*")
+"""What a historian keeps: every tag, when each source was connected, and what people said of stops."""
 COMMITS_UNDER_WAY: Final = 4
 """Commits of a position that may be on their way to the disk while the sink goes on."""
 MAINTAIN_EVERY: Final = 60.0

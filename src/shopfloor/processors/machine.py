@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
-from shopfloor.kpi.facts import BAD, Edit, Known, Role, pack, unpack
+from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Role, pack, unpack
 from shopfloor.kpi.figures import Figures, Policy, figures
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
@@ -145,11 +145,14 @@ class StopEdit(msgspec.Struct, frozen=True):
     """What a person says about the stops of a machine between two times, ns UTC."""
 
     start: int
-    end: int
+    end: int | None
+    """None: to the end of the stop in which ``start`` lies."""
     reason: str
-    """A place in the tree of reasons; "" takes what was said back."""
+    """A place in the tree of reasons; "" for what the machine itself says."""
     by: str
     comment: str = ""
+    undoes: int = 0
+    """Not 0: what was said at this time (of the sample) counts no more; the rest repeats what it was."""
 
 
 class _Source(msgspec.Struct):
@@ -187,7 +190,7 @@ class MachineProcessor(Processor):
             if tag == TICK:
                 found += self._tick(time)
             elif tag.startswith(EDIT):
-                self._edit(tag.removeprefix(EDIT), value)
+                self._edit(tag.removeprefix(EDIT), time, value)
             elif tag.startswith("$source/"):
                 _, source, what = tag.split("/")
                 self._presence(source, what, time, connected=value is True)
@@ -210,7 +213,7 @@ class MachineProcessor(Processor):
         touched = machine.facts.take(role, time, value, source)
         watched.windows.touch(touched, f"late samples from {source}", self._now or time)
 
-    def _edit(self, machine: str, value: Value) -> None:
+    def _edit(self, machine: str, time: int, value: Value) -> None:
         """Written by the console after it was checked; whatever else stands there changes nothing."""
         watched = self._watched.get(machine)
         if watched is None or not isinstance(value, str):
@@ -219,7 +222,11 @@ class MachineProcessor(Processor):
             edit = msgspec.json.decode(value, type=StopEdit)
         except msgspec.DecodeError:
             return
-        touched = watched.machine.facts.edit(Edit(edit.start, edit.end, edit.reason))
+        facts = watched.machine.facts
+        if edit.undoes:
+            watched.windows.touch(facts.unsay(edit.undoes), f"{edit.by} took back a reason", self._now)
+            return
+        touched = facts.edit(Edit(edit.start, NEVER if edit.end is None else edit.end, edit.reason, time))
         watched.windows.touch(touched, f"{edit.by} gave the reason {edit.reason or 'of the machine'}", self._now)
 
     def _presence(self, source: str, what: str, time: int, *, connected: bool) -> None:
@@ -263,7 +270,8 @@ class MachineProcessor(Processor):
         values: dict[str, Value] = {name: getattr(found, name) for name in RATIOS}
         values |= {"good": float(account.good), "scrap": float(account.scrap)}
         state = watched.machine.running.state(now)
-        record = self._record(watched, window, account, found) | {"until": self._iso(now), "state": state.value}
+        record = self._record(watched, window, account, found)
+        record |= {"until": self._iso(now), "state": state.value, "unexplained": watched.windows.unexplained(window)}
         values["live"] = _json(record)
         for name, value in values.items():
             if watched.said.get(name) != (value, quality):
@@ -281,7 +289,7 @@ class MachineProcessor(Processor):
                 "good": result.was.good,
                 "scrap": result.was.scrap,
             }
-            record["why"] = result.why
+            record |= {"why": result.why, "corrected": self._iso(self._now)}
         tag = f"{watched.machine.spec.id}/kpi/{window.kind}"
         quality = _sure(found)
         yield Sample(tag, window.start, _json(record), quality)
@@ -303,6 +311,7 @@ class MachineProcessor(Processor):
                     {"reason": reason, "start": self._iso(begin), "seconds": (end - begin) / 1e9}
                     for (begin, reason), end in zip(stop.reasons, ends, strict=True)
                 ],
+                "unexplained": stop.unexplained,
             }
         return Sample(f"{watched.machine.spec.id}/kpi/stop", stop.start, _json(record))
 
@@ -359,7 +368,11 @@ class MachineProcessor(Processor):
                 watched.machine.facts.load(found["facts"])
                 watched.windows.load(found["windows"])
                 watched.said = {key: tuple(said) for key, said in found["said"].items()}
-                watched.unmapped, watched.ahead = found["unmapped"], found["ahead"]
+                # What the plant file explains by now is strange no more.
+                strange = found["unmapped"].items()
+                states = watched.machine.spec.states
+                watched.unmapped = {value: times for value, times in strange if resolve(value, None, states) is None}
+                watched.ahead = found["ahead"]
 
 
 def _sure(found: Figures) -> int:
