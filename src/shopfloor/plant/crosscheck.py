@@ -7,6 +7,7 @@ from shopfloor.plant.calendar import format_clock, overlap
 from shopfloor.plant.components import ProcessorConfig, SourceConfig, passes
 from shopfloor.plant.model import Plant
 from shopfloor.plant.reader import Place, Reader
+from shopfloor.plant.shiftcheck import check_exceptions
 from shopfloor.plant.wording import meant
 
 
@@ -15,6 +16,7 @@ def crosscheck(reader: Reader, plant: Plant) -> None:
     _names(reader, plant)
     _machines(reader, plant)
     _shifts(reader, plant)
+    check_exceptions(reader, plant)
     _allowed(reader, plant)
     _circles(reader, plant)
     declared = _declared(reader, plant)
