@@ -1,6 +1,6 @@
 """The ground that all SQL sinks stand on: the same tables, the same rows, the same views in every database.
 
-- ``tables``: what is stored, as columns of kinds that every database has; ``SCHEMA`` has the version and the migrations.
+- ``tables``: what is stored, as columns of kinds that every database has; ``SCHEMA`` has version and migrations.
 - ``views``: what people ask, in SQL that every database understands.
 - ``ddl``: a ``Dialect`` (types, quoting) turns both into statements, and says how a table that is there differs.
 - ``rows``: samples as columns, one block for each kind of value, for a bulk path; the tags' ids.

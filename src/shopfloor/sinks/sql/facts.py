@@ -26,7 +26,8 @@ Row = tuple[Any, ...]
 class Fact(NamedTuple):
     """All rows that a record is in one table.
 
-    ``key`` are the values of ``table.replaces``, a row those of all its columns. Times are aware datetimes (UTC), to the microsecond.
+    ``key`` are the values of ``table.replaces``, a row those of all columns. Times are aware datetimes (UTC), to the
+    microsecond.
     """
 
     table: Table

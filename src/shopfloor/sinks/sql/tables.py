@@ -1,8 +1,8 @@
 """What the SQL sinks store: tables, columns, keys, in no database's own words.
 
 Times are UTC in microseconds, which all of these databases have; ``nanos`` beside one holds the nanoseconds (0 to 999)
-below it, so nothing is rounded. Tables of samples are narrow: a row a sample, its value in the one column that holds its
-type exactly, the others NULL; all of them NULL is the value null.
+below it, so nothing is rounded. Tables of samples are narrow: a row a sample, its value in the one column that holds
+its type exactly, the others NULL; all of them NULL is the value null.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ _SAMPLE: Final = (
     Column("received", Kind.TIME),
     _ENTRY,
     Column("place", Kind.INT32),
-    Column("quality", Kind.INT16),
+    Column("quality", Kind.INT32),
     Column("status", Kind.INT64, null=True),
     Column("server_time", Kind.TIME, null=True),
     Column("server_nanos", Kind.INT16, null=True),
