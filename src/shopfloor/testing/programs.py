@@ -1,6 +1,7 @@
 """Real servers for tests: found or skipped, started on a free port, stopped by the test that started them."""
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -158,6 +159,11 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
+    def wait(self, within: float) -> None:
+        """Wait until it has ended by itself; raises subprocess.TimeoutExpired after ``within`` seconds."""
+        if self._process is not None:
+            self._process.wait(within)
+
     def pause(self) -> None:
         """Freeze it with SIGSTOP: its connections stay open and hear nothing."""
         if self._process is not None:
@@ -226,6 +232,96 @@ class Mosquitto(ServerProcess):
         configuration = folder / "mosquitto.conf"
         configuration.write_text("\n".join(lines) + "\n")
         super().__init__([program, "-c", configuration], port)
+
+
+class Postgres(ServerProcess):
+    """A real PostgreSQL on a free loopback port, in a folder of its own that goes when it is left.
+
+    The superuser is ``postgres``, by default without a password. It never waits for a disk, since no test cuts the
+    power; the transactions and their recovery are PostgreSQL's own.
+    """
+
+    HOW_TO_INSTALL: Final = "apt-get install postgresql"
+
+    def __init__(self, *, identity: Identity | None = None, access: str = "", options: Sequence[str] = ()) -> None:
+        """Make a cluster; nothing runs yet.
+
+        ``identity`` is the server's certificate and turns TLS on. ``access`` are lines for pg_hba.conf that stand
+        before the one that lets everybody in; ``options`` are further settings, ``name=value``.
+        """
+        programs = _postgres_programs()
+        port = free_port()
+        # In the system's folder for temporary files: the server's user may not enter a folder of this user's.
+        self._home = tempfile.TemporaryDirectory(prefix="shopfloor-postgres-")
+        data = Path(self._home.name) / "data"
+        user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        as_user: list[str | Path] = []
+        if os.geteuid() == 0:  # it refuses to run as root
+            os.chown(self._home.name, user.pw_uid, user.pw_gid)
+            as_user = [
+                require_program("setpriv", "apt-get install util-linux"),
+                f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
+            ]  # fmt: skip
+        subprocess.run(  # noqa: S603  # a fixed program
+            [*as_user, programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
+             "--locale=C.UTF-8"],
+            check=True, capture_output=True, cwd="/",
+        )  # fmt: skip
+        (data / "pg_hba.conf").write_text(f"{access}\nhost all all 127.0.0.1/32 trust\nlocal all all trust\n")
+        settings = ["fsync=off", "full_page_writes=off", "max_connections=50", *options]
+        if identity is not None:
+            for name, file in (("certificate", identity.certificate), ("key", identity.key)):
+                target = data / f"server.{name}"
+                target.write_bytes(Path(file).read_bytes())
+                target.chmod(0o600)
+                if as_user:
+                    os.chown(target, user.pw_uid, user.pw_gid)
+            settings += ["ssl=on", "ssl_cert_file=server.certificate", "ssl_key_file=server.key"]
+        command = [
+            *as_user, programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", self._home.name,
+            *(part for setting in settings for part in ("-c", setting)),
+        ]  # fmt: skip
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        super().__init__(
+            command,
+            port,
+            folder=Path("/"),
+            ready=lambda: subprocess.run(ready, check=False).returncode == 0,  # noqa: S603  # a fixed program
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._home.cleanup()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        self._home.cleanup()
+
+    def stop(self, within: float = 20.0) -> None:
+        """Shut it down; connections are broken off, transactions under way are rolled back."""
+        self._signal(signal.SIGINT, within)
+        super().stop(within)
+
+    def kill(self) -> None:
+        """End it as a crash would: nothing is written any more, the next start recovers from its log."""
+        self._signal(signal.SIGQUIT, 20.0)
+        super().kill()
+
+    def _signal(self, number: signal.Signals, within: float) -> None:
+        if self.running:
+            os.kill(self.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(within)
+
+
+def _postgres_programs() -> Path:
+    """The folder of the newest PostgreSQL's programs: Debian puts them beside all paths."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else Path(require_program("initdb", Postgres.HOW_TO_INSTALL)).resolve().parent
 
 
 def _password_file(folder: Path, users: Mapping[str, str]) -> Path:

@@ -6,6 +6,7 @@ checked; it is quoted all the same. Values never are part of a statement: they a
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shopfloor.sinks.sql.tables import AddColumn, AddIndex, AddTable, Change, Column, Kind, Table
 from shopfloor.sinks.sql.views import View
@@ -105,8 +106,16 @@ class _Words(dict[str, str]):
         return self._names.full(name)
 
 
-def differences(dialect: Dialect, table: Table, found: Mapping[str, str]) -> list[str]:
-    """What is wrong with a table that is there, in words; ``found`` has its columns' types by name.
+class Found(NamedTuple):
+    """A column that is there, as information_schema.columns has it."""
+
+    type: str
+    required: bool
+    """Whether it is NOT NULL and has no default."""
+
+
+def differences(dialect: Dialect, table: Table, found: Mapping[str, Found]) -> list[str]:
+    """What is wrong with a table that is there, in words; ``found`` has its columns by name.
 
     Columns of its own are welcome as long as they may be left out.
     """
@@ -115,8 +124,14 @@ def differences(dialect: Dialect, table: Table, found: Mapping[str, str]) -> lis
         has = found.get(column.name)
         if has is None:
             wrong.append(f"it has no column {column.name}")
-        elif has.lower() not in dialect.accepted[column.kind]:
-            wrong.append(f"its column {column.name} is {has} instead of {dialect.types[column.kind]}")
+        elif has.type.lower() not in dialect.accepted[column.kind]:
+            wrong.append(f"its column {column.name} is {has.type} instead of {dialect.types[column.kind]}")
+        elif has.required and column.null:
+            wrong.append(f"its column {column.name} must allow NULL")
+    names = set(table.names)
+    wrong += [
+        f"its own column {name} needs a value" for name, has in found.items() if has.required and name not in names
+    ]
     return wrong
 
 
