@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.samples import Batch, Sample
+from shopfloor.samples import Batch, Sample, Value
 from shopfloor.testing.contracts import SinkContract, SinkRig
 from shopfloor.testing.contracts.values import EVERY_VALUE
 from shopfloor.testing.faults import FaultProxy
@@ -52,7 +52,7 @@ class PostgresRig(SinkRig):
         return True
 
     def rejected(self) -> tuple[Batch, set[int]] | None:
-        odd = ["a\x00b", "\ud800", 2**64, b"x" * (64 * 2**20 + 1)]
+        odd: list[Value] = ["a\x00b", "\ud800", 2**64, b"x" * (64 * 2**20 + 1)]
         samples = [Sample("a/x", NOW, 1.0), *(Sample("a/y", NOW + i, value) for i, value in enumerate(odd))]
         return batch(*samples, Sample("a/z\x00", NOW, 2), Sample("a/\udfff", NOW, 2)), {1, 2, 3, 4, 5, 6}
 
@@ -66,6 +66,6 @@ class TestPostgres(SinkContract):
         self.server, self.client = server, client
 
     @asynccontextmanager
-    async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:
+    async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:  # noqa: ARG002  # the server keeps its own
         async with FaultProxy("127.0.0.1", self.server.port) as proxy:
             yield PostgresRig(proxy, self.client)
