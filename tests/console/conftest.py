@@ -11,9 +11,12 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from shopfloor.console import create_app, serve
+from shopfloor.historian.duck import DuckDbConfig
 from shopfloor.testing.programs import free_port, missing, require_program
-from tests.console.fakes import FakeRuntime
+from tests.console.fakes import FakeHistorianConfig, FakeRuntime
+from tests.console.filler import NOW, PLANT, Filler, journalled
 from tests.console.pages import APP, FLAGS, PATIENCE, Stage, Watched
+from tests.console.worked import processor
 
 
 @pytest.fixture
@@ -40,6 +43,35 @@ def app(runtime: FakeRuntime, tmp_path: Path) -> FastAPI:
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the application directly."""
     transport = httpx.ASGITransport(app, client=("10.0.3.7", 4711))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        yield client
+
+
+@pytest.fixture
+async def plant(tmp_path: Path) -> AsyncIterator[FakeRuntime]:
+    """The console's plant after that day, with all of it in a real historian."""
+    runtime = FakeRuntime(tmp_path)
+    config, _ = processor(PLANT)
+    runtime.plant = PLANT.model_copy(
+        update={
+            "sources": [Filler(name="plc", type="fake")],
+            "processors": [config],
+            "historian": FakeHistorianConfig(type="fake"),
+        }
+    )
+    async with DuckDbConfig(type="duckdb", path=tmp_path / "h.duckdb").build() as store, runtime.commands:
+        await store.write_many([(offset, batch) for offset, batch in enumerate(journalled(), 1) if len(batch)])
+        for batch in journalled():
+            runtime.live.take(batch)
+        runtime.historian = store
+        runtime.clock = NOW
+        yield runtime
+
+
+@pytest.fixture
+async def asked(plant: FakeRuntime, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the console of the filler."""
+    transport = httpx.ASGITransport(create_app(plant, now=lambda: plant.clock, folder=tmp_path / "app"))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         yield client
 

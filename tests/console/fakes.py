@@ -98,6 +98,8 @@ class FakeRuntime:
         self.historian: Historian | None = FakeHistorian()
         self.started = T0
         self.edits: list[tuple[str, str]] = []
+        self.clock = T0
+        """ns UTC, for a console that asks for it."""
         self.writes: list[tuple[str, object]] = []
         self.connected = True
         self.controlled: list[tuple[str, str]] = []

@@ -2,95 +2,18 @@
 
 import csv
 import json
-from collections.abc import AsyncIterator
-from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from pydantic import BaseModel
 
-from shopfloor.console import create_app, models
-from shopfloor.historian.duck import DuckDbConfig
-from shopfloor.plant import Plant
-from shopfloor.processors.machine import StopEdit
+from shopfloor.console import models
 from shopfloor.samples import Batch, Quality, Sample, Value
-from tests.console.fakes import FakeHistorianConfig, FakeRuntime, FakeSource
+from tests.console.fakes import FakeRuntime
+from tests.console.filler import BEGIN, LOST, MS, NOW
 from tests.console.test_api import get, problem
-from tests.console.worked import INFOS, MACHINE, MINUTE, REASONS, RUNS, SECOND, SHIFT, batches, processor, said, shifts
-
-BEGIN: Final = 1_767_589_200 * SECOND
-"""Monday 2026-01-05, 06:00 in Berlin."""
-NOW: Final = BEGIN + SHIFT + 302 * MINUTE
-"""Some five hours into the second shift."""
-MS: Final = 10**6
-HELD_BACK: Final = (BEGIN + 440 * MINUTE, BEGIN + SHIFT)
-"""What the filler said then came an hour after the end of its shift."""
-LOST: Final = (BEGIN + SHIFT + 280 * MINUTE, BEGIN + SHIFT + 285 * MINUTE)
-
-
-class Filler(FakeSource):
-    """Declares the filler's tags."""
-
-    def declared(self) -> list[Any]:
-        return INFOS
-
-
-PLANT: Final = Plant.model_validate(
-    {
-        "plant": {"site": "bremen", "timezone": "Europe/Berlin"},
-        "shifts": shifts(6),
-        "reasons": REASONS,
-        "machines": [MACHINE, {"id": "dumb-1"}],
-    }
-)
-
-
-@cache
-def journalled() -> list[Batch]:
-    """The filler's day so far, with late samples and five minutes without its PLC, and what is made of it."""
-    _, oee = processor(PLANT)
-    samples = [
-        (BEGIN + SHIFT + 60 * MINUTE if HELD_BACK[0] <= sample.time < HELD_BACK[1] else sample.time, sample)
-        for sample in said(BEGIN, NOW)
-        if not LOST[0] <= sample.time < LOST[1]
-    ]
-    samples.append((LOST[1], Sample("filler-1/state", LOST[1], RUNS)))  # what a source says anew when it is back
-    fed = [*batches(samples, BEGIN, NOW)]
-    for number, time in enumerate(LOST):
-        there = Batch.of("$source", time, [Sample("$source/plc/connected", time, number == 1)])
-        fed.insert(next(place for place, batch in enumerate(fed) if batch.received > time), there)
-    return [each for batch in fed for each in (batch, Batch.of("oee", batch.received, oee.process(batch)))]
-
-
-@pytest.fixture
-async def plant(tmp_path: Path) -> AsyncIterator[FakeRuntime]:
-    """The console's plant after that day, with all of it in a real historian."""
-    runtime = FakeRuntime(tmp_path)
-    config, _ = processor(PLANT)
-    runtime.plant = PLANT.model_copy(
-        update={
-            "sources": [Filler(name="plc", type="fake")],
-            "processors": [config],
-            "historian": FakeHistorianConfig(type="fake"),
-        }
-    )
-    async with DuckDbConfig(type="duckdb", path=tmp_path / "h.duckdb").build() as store, runtime.commands:
-        await store.write_many([(offset, batch) for offset, batch in enumerate(journalled(), 1) if len(batch)])
-        for batch in journalled():
-            runtime.live.take(batch)
-        runtime.historian = store
-        yield runtime
-
-
-@pytest.fixture
-async def asked(plant: FakeRuntime, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks the console of the filler."""
-    transport = httpx.ASGITransport(create_app(plant, now=lambda: NOW, folder=tmp_path / "app"))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
+from tests.console.worked import MINUTE, SECOND, SHIFT
 
 
 async def test_the_running_shift_and_its_hours(asked: httpx.AsyncClient) -> None:
@@ -286,80 +209,3 @@ async def test_without_a_historian_or_a_processor_it_is_said(asked: httpx.AsyncC
     assert "no historian" in problem(await asked.get("/api/report"), 503)["detail"]
     plant.plant = plant.plant.model_copy(update={"machines": []})
     assert "type: machine" in problem(await asked.get("/api/report"), 404)["detail"]
-
-
-# ---- stops ------------------------------------------------------------------------------------------------
-
-
-async def test_the_stops_of_a_shift_as_wholes_with_their_reasons(asked: httpx.AsyncClient) -> None:
-    answer = await get(asked, "/api/machines/filler-1/stops", **{"from": str(BEGIN + SHIFT), "to": str(NOW)})
-    found = [
-        ((stop["start"] - (BEGIN + SHIFT) // MS) // 60_000, (stop["end"] - stop["start"]) // 60_000, stop["class"])
-        for stop in answer["stops"]
-    ]
-    assert found == [
-        (70, 28, "unplanned_stop"),
-        (118, 17, "unplanned_stop"),
-        (220, 12, "unplanned_stop"),
-        (250, 2, "minor_stop"),
-        (260, 1, "minor_stop"),
-        (271, 2, "minor_stop"),
-    ]
-    assert [stop["state"] for stop in answer["stops"]] == ["down", "idle", "down", "idle", "idle", "idle"]
-    first = answer["stops"][0]
-    assert first["reasons"] == [{"reason": "machine/hydraulics", "start": first["start"], "seconds": 28 * 60}]
-
-
-async def test_what_is_no_stop_and_what_was_withdrawn_is_left_out(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
-    assert plant.historian is not None
-    before = (await get(asked, "/api/machines/filler-1/stops"))["stops"]
-    withdrawn = json.dumps({"machine": "filler-1", "start": "x", "withdrawn": True})
-    tags = ["filler-1/kpi/stop"] * 4
-    values: list[Value] = [withdrawn, "nonsense", "{}", 3]
-    times = [before[0]["start"] * MS, NOW - 3, NOW - 2, NOW - 1]
-    await plant.historian.write(10**6, Batch("oee", NOW, tags, times, values))
-    assert (await get(asked, "/api/machines/filler-1/stops"))["stops"] == before[1:]
-
-
-async def test_a_person_gives_the_reason_of_a_stop(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
-    """It goes into the journal as the processor reads it, and on record with who said it."""
-    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": "machine/hydraulics", "comment": "hose"}
-    answer = await asked.post("/api/machines/filler-1/reasons", json=body)
-    assert answer.status_code == 200, answer.text
-    ((machine, edit),) = plant.edits
-    said = msgspec.json.decode(edit, type=StopEdit)
-    assert (machine, said.start, said.end) == ("filler-1", BEGIN, BEGIN + MINUTE)
-    assert (said.reason, said.by, said.comment) == ("machine/hydraulics", answer.json()["by"], "hose")
-    (record,) = await plant.commands.audit(1)
-    assert record.who == said.by
-    assert "filler-1: machine/hydraulics from " in record.detail
-    assert record.detail.endswith(" hose")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"to": BEGIN // MS}, "to: must be later than `from`"),
-        ({"from": NOW // MS + 1, "to": NOW // MS + 2}, "from: lies in the future"),
-        ({"reason": "machine/hydraulic"}, "is not in the plant file's `reasons`"),
-        ({"reason": "MATERIAL/cap", "comment": " "}, "comment: the reason MATERIAL/cap needs a comment"),
-        ({"by": "me"}, "by"),
-        ({"from": "yesterday"}, "from"),
-    ],
-)
-async def test_a_reason_that_cannot_be_given_is_refused(
-    asked: httpx.AsyncClient, plant: FakeRuntime, change: dict[str, Any], said: str
-) -> None:
-    strict = plant.plant.reasons[2].model_copy(update={"comment": True})
-    plant.plant = plant.plant.model_copy(update={"reasons": [*plant.plant.reasons[:2], strict]})
-    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": "machine/hydraulics"} | change
-    document = problem(await asked.post("/api/machines/filler-1/reasons", json=body), 422)
-    assert said in json.dumps(document)
-    assert plant.edits == []
-
-
-async def test_a_reason_that_cannot_become_durable_is_not_taken(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
-    plant.connected = False
-    body = {"from": BEGIN // MS, "to": BEGIN // MS + 60_000, "reason": ""}
-    problem(await asked.post("/api/machines/filler-1/reasons", json=body), 503)
-    problem(await asked.post("/api/machines/nobody/reasons", json=body), 404)

@@ -339,56 +339,6 @@ class Permissions(BaseModel):
     commands: list[Permission]
 
 
-class StopPart(BaseModel):
-    """A part of a stop for which one reason counts."""
-
-    reason: str
-    start: Moment
-    seconds: float
-
-
-class Stop(BaseModel):
-    """A stop as a whole; its end is null while it lasts."""
-
-    start: Moment
-    end: Moment | None
-    class_: Literal["minor_stop", "unplanned_stop"] = Field(alias="class")
-    state: Literal["idle", "down"]
-    reasons: list[StopPart]
-
-
-class Stops(BaseModel):
-    """The stops that began in a time."""
-
-    model_config = ConfigDict(populate_by_name=True)
-    machine: str
-    from_: Moment = Field(alias="from")
-    to: Moment
-    now: Moment
-    stops: list[Stop]
-    truncated: bool
-
-
-class NewReason(BaseModel):
-    """Why a machine stood between two times."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    from_: Moment = Field(alias="from", description="Begin, ms UTC.")
-    to: Moment = Field(description="End, ms UTC.")
-    reason: str = Field(max_length=250, description='Of the plant file\'s `reasons`; "" takes back what was said.')
-    comment: str = Field("", max_length=1000)
-
-
-class ReasonGiven(BaseModel):
-    """A reason that was taken in; the figures follow within a second or two."""
-
-    machine: str
-    from_: Moment = Field(alias="from")
-    to: Moment
-    reason: str
-    by: str
-
-
 class NewCommand(BaseModel):
     """A value to be written once."""
 

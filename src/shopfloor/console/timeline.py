@@ -18,6 +18,7 @@ from shopfloor.historian.base import Historian
 from shopfloor.kpi.calendar import Calendar
 from shopfloor.kpi.facts import BAD, Edit, Facts, Known, Role
 from shopfloor.kpi.machine import Machine
+from shopfloor.kpi.running import Stop
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import State
 from shopfloor.plant import Machine as MachineConfig
@@ -73,6 +74,34 @@ async def timeline(
 
     ``newest`` are samples that the historian may not have yet. Raises Problem for more samples than can be read.
     """
+    machine, first = await _learned(config, store, catalogue, span, newest)
+    # In a thread: a machine that is judged by its units has thousands of them in a shift.
+    return await asyncio.to_thread(_evaluated, machine, calendar, first, span)
+
+
+async def standing(
+    config: MachineConfig,
+    store: Historian,
+    catalogue: Catalogue,
+    span: tuple[int, int, int],
+    newest: Sequence[Sample] = (),
+) -> list[Stop]:
+    """The stops that reach into a span, as wholes; of what began long before it the beginning may be later.
+
+    As ``timeline``.
+    """
+    machine, _ = await _learned(config, store, catalogue, span, newest)
+    return await asyncio.to_thread(lambda: list(machine.stops(*span)))
+
+
+async def _learned(
+    config: MachineConfig,
+    store: Historian,
+    catalogue: Catalogue,
+    span: tuple[int, int, int],
+    newest: Sequence[Sample],
+) -> tuple[Machine, int]:
+    """The machine with all that is known of a span, and since when something is."""
     start, end, _ = span
     machine = Machine(Spec.of(config))
     # A stop is judged as a whole: one that began before is seen as far back as makes it a long one.
@@ -82,7 +111,7 @@ async def timeline(
         tag = machine.spec.roles[role]
         source = catalogue.giver(tag)
         machine.facts.sources[role] = source
-        for time, value in await _samples(store, tag, begin, end):
+        for time, value in await samples(store, tag, begin, end):
             machine.facts.take(role, time, value, source)
             first = min(first, time)
         for sample in newest:
@@ -90,17 +119,16 @@ async def timeline(
                 machine.facts.take(role, sample.time, sample.value, source)
     for source in {source for source in machine.facts.sources.values() if source}:
         await _presence(store, machine.facts, source, (first, end))
-    for time, value in await _all(store, f"{config.id}/kpi/stop", begin, end):
+    for time, value in await every(store, f"{config.id}/kpi/stop", begin, end):
         for edit in _given(time, value):
             machine.facts.edit(edit)
-    # In a thread: a machine that is judged by its units has thousands of them in a shift.
-    return await asyncio.to_thread(_evaluated, machine, calendar, first, span)
+    return machine, first
 
 
 async def _presence(store: Historian, facts: Facts, source: str, span: tuple[int, int]) -> None:
     """When the source was lost, as far as it did not make up for it (`$source/NAME/complete`)."""
-    told = [(time, "connected", value) for time, value in await _all(store, f"$source/{source}/connected", *span)]
-    told += [(time, "complete", value) for time, value in await _all(store, f"$source/{source}/complete", *span)]
+    told = [(time, "connected", value) for time, value in await every(store, f"$source/{source}/connected", *span)]
+    told += [(time, "complete", value) for time, value in await every(store, f"$source/{source}/complete", *span)]
     lost = 0
     for time, what, value in sorted(told, key=itemgetter(0)):
         if what == "connected" and value is False:
@@ -129,17 +157,18 @@ def _telling(spec: Spec) -> list[Role]:
     return [role for role in wanted if role in spec.roles]
 
 
-async def _samples(store: Historian, tag: str, start: int, end: int) -> list[tuple[int, Known]]:
+async def samples(store: Historian, tag: str, start: int, end: int) -> list[tuple[int, Known]]:
     """The samples of a tag, and the last one before them: it holds until the first."""
-    found = await _all(store, tag, start, end)
+    found = await every(store, tag, start, end)
     for back in BACK:
-        before = await _all(store, tag, start - back, start)
+        before = await every(store, tag, start - back, start)
         if before:
             return [before[-1], *found]
     return found
 
 
-async def _all(store: Historian, tag: str, start: int, end: int) -> list[tuple[int, Known]]:
+async def every(store: Historian, tag: str, start: int, end: int) -> list[tuple[int, Known]]:
+    """All samples of a tag in a time; bad ones as BAD. Raises Problem for more than can be read."""
     found: list[tuple[int, Known]] = []
     while True:
         series = await store.history(tag, start, end, PAGE)
