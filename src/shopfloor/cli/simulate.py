@@ -235,6 +235,42 @@ def simulate_slc(port: int, host: str, family: Any, seed: int, *, with_parent: b
     execute(_simulate(press_slc.serve(host, port, family=family, seed=seed, ready=ready), with_parent=with_parent))
 
 
+@simulate.command("mes")
+@click.option("--port", type=click.IntRange(1, 65535), default=8088, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--file", type=click.Path(path_type=Path), help="Where it keeps what it took, so that a kill loses none.")
+@click.option("--delay", default="0s", show_default=True, help="How long each answer takes.")
+@click.option("--refuse", default="", help="Refuse requests with samples of such tags: oven/*")
+@click.option("--partial", "in_part", is_flag=True, help="Take the other samples of such a request (answer 207).")
+@click.option("--status", type=click.IntRange(400, 599), help="Take nothing, answer this.")
+@click.option("--retry-after", default="", help="What it says beside --status: seconds, or a date of HTTP.")
+@click.option("--with-parent", is_flag=True, help="End when standard input is closed.")
+def simulate_mes(  # noqa: PLR0913, PLR0917  # an option each
+    port: int,
+    host: str,
+    file: Path | None,
+    delay: str,
+    refuse: str,
+    in_part: bool,  # noqa: FBT001  # a flag
+    status: int | None,
+    retry_after: str,
+    with_parent: bool,  # noqa: FBT001  # a flag
+) -> None:
+    """An MES that takes samples by HTTP, to be stopped, slowed down and killed; docs/simulators.md."""
+    from shopfloor import logs  # noqa: PLC0415
+    from shopfloor.simulators import mes  # noqa: PLC0415
+
+    logs.configure("warning")
+    behaviour = mes.Behaviour(status or 0, retry_after, duration_ns(delay, "--delay") / 1e9, refuse, in_part)
+    there = f"An MES takes samples at http://{host}:{port}; what it counted: http://{host}:{port}{mes.OWN}/state. "
+    ready = None if with_parent else partial(click.echo, f"{there}Ctrl-C ends it.")
+
+    async def serve() -> None:
+        await mes.serve(host, port, mes.Mes(file, behaviour), ready)
+
+    execute(_simulate(serve(), with_parent=with_parent))
+
+
 async def _simulate(server: Coroutine[Any, Any, None], *, with_parent: bool) -> None:
     from shopfloor import running  # noqa: PLC0415
 

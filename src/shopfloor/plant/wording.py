@@ -38,6 +38,12 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "greater_than_equal": lambda context: f"must be at least {context['ge']}",
     "less_than": lambda context: f"must be below {context['lt']}",
     "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "union_tag_not_found": lambda context: (
+        f"needs {context['discriminator'].replace(chr(39), '`')}, which says the kind"
+    ),
+    "union_tag_invalid": lambda context: (
+        f"{context['discriminator'].replace(chr(39), '`')} must be one of {context['expected_tags']}"
+    ),
     "string_too_short": lambda context: (
         "must not be empty" if context["min_length"] == 1 else f"needs at least {context['min_length']} characters"
     ),

@@ -8,8 +8,6 @@ import asyncio
 import math
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
 
@@ -32,9 +30,8 @@ from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, U
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands
 from shopfloor.sinks.mqtt_topics import for_tag, topic_template
+from shopfloor.sinks.times import iso
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = 10**9
 _MESSAGE_SIZE: Final = 128 * 1024
 """A machine's message that grew above this many bytes is closed and the next one begun."""
 _NOT_AUTHORIZED: Final = 0x87
@@ -282,8 +279,7 @@ class MqttSink(Sink):
         return reading
 
     def _time(self, time: int) -> str:
-        seconds, rest = divmod(time, _SECOND)
-        return f"{_second(seconds)}.{rest:09}"[: 20 + self._digits] + "Z"
+        return iso(time, self._digits)
 
     def _topic(self, tag: str) -> bytes:
         return for_tag(self._config.template, tag)
@@ -318,9 +314,3 @@ def _rejected(reason: str, positions: Iterable[int], owners: Sequence[Sequence[i
     return Rejected(
         reason, sorted(i for position in positions for i in owners[position]) if batch is not None else None
     )
-
-
-@lru_cache(4096)
-def _second(seconds: int) -> str:
-    """A second since 1970 as ISO 8601 without a zone."""
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
