@@ -1,5 +1,6 @@
 """Times and quantities of a window: what can be added up, so that any windows join without a rest."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -57,6 +58,8 @@ class Account:
     """Stops, minor ones too, by reason."""
     scraps: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
     """Scrap by reason; "" where none was given."""
+    lost_to: dict[str, Loss] = field(default_factory=dict[str, Loss])
+    """Of a line: its stops by the machine that it stood for."""
 
     @property
     def length(self) -> int:
@@ -73,6 +76,12 @@ class Account:
         loss = self.losses.setdefault(reason, Loss())
         loss.time += time
         loss.count += begins
+
+    def lose_to(self, machine: str, time: int, count: int) -> None:
+        """Count what a line stood for a machine; the times themselves are not touched."""
+        loss = self.lost_to.setdefault(machine, Loss())
+        loss.time += time
+        loss.count += count
 
     def scrapped(self, reason: str, quantity: Quantity) -> None:
         """Count scrap of a reason; ``scrap`` itself is not touched."""
@@ -95,6 +104,8 @@ class Account:
             mine.time += loss.time
         for reason, quantity in other.scraps.items():
             self.scrapped(reason, quantity)
+        for machine, loss in other.lost_to.items():
+            self.lose_to(machine, loss.time, loss.count)
         return self
 
     def record(self) -> dict[str, Any]:
@@ -109,9 +120,11 @@ class Account:
             "outside": self.outside,
             "minor_stops": self.minor,
             "incidents": self.incidents,
-            "losses": {
-                reason: {"count": loss.count, "seconds": loss.time / 1e9}
-                for reason, loss in sorted(self.losses.items())
-            },
+            "losses": recorded(self.losses),
             "scrap_by_reason": dict(sorted(self.scraps.items())),
         }
+
+
+def recorded(losses: Mapping[str, Loss]) -> dict[str, Any]:
+    """Losses as they are stored, in the order of their names."""
+    return {name: {"count": loss.count, "seconds": loss.time / 1e9} for name, loss in sorted(losses.items())}

@@ -20,12 +20,15 @@ class Policy:
     """Which loss minor stops are: `performance` (six big losses) or `availability` (ISO 22400's delay)."""
     weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
     """Of OEE, of what is not scrap and of what is no unplanned stop in the health score."""
+    line: str = ""
+    """How machines became a line; "" of a machine."""
 
     @property
     def id(self) -> str:
         """Formula and policy in one word."""
         weights = "" if self.weights == (0.5, 0.25, 0.25) else f"/health {self.weights}"
-        return f"{FORMULA}/minor stops: {self.minor_stops}{weights}"
+        line = f"/line: {self.line}" if self.line else ""
+        return f"{FORMULA}/minor stops: {self.minor_stops}{weights}{line}"
 
 
 @dataclass(frozen=True)

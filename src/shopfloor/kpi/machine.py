@@ -32,6 +32,11 @@ class Machine:
         self.production = Production(spec, self.facts)
         self.running = Running(spec, self.facts, self.production)
 
+    @property
+    def plan(self) -> Spec:
+        """What the plant file says of it."""
+        return self.spec
+
     def evaluate(self, stretch: Stretch, calendar: Calendar, now: int) -> Account:
         """Times and quantities of a stretch as far as ``now``; what lies behind it is left out."""
         account = Account()
@@ -70,8 +75,7 @@ class Machine:
 
     def _stop_class(self, stop: Stop, now: int) -> TimeClass:
         """Judged on the whole stop, never on the part inside a window."""
-        minor = stop.length(now) < self.spec.minor_stop_below
-        return TimeClass.MINOR_STOP if minor else TimeClass.UNPLANNED_STOP
+        return TimeClass.MINOR_STOP if self.minor(stop, now) else TimeClass.UNPLANNED_STOP
 
     def _cut_by_edits(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         marks = {mark for edit in self.facts.edits for mark in (edit.start, edit.end) if start < mark < end}
@@ -122,6 +126,20 @@ class Machine:
                     return
                 yield stop
                 until = stop.end
+
+    def minor(self, stop: Stop, now: int) -> bool:
+        """Whether a stop is a minor one, as far as is known now."""
+        return stop.length(now) < self.spec.minor_stop_below
+
+    def outgrown(self, now: int) -> int | None:
+        """Since when it stands, if that is no minor stop any more; else None."""
+        since = self.running.standing_since(now)
+        return since if since is not None and now - since >= self.spec.minor_stop_below else None
+
+    def forget(self, before: int, now: int) -> None:
+        """Drop what matters only to the time before; of a stop that reaches further the reasons are kept."""
+        stop = self.running.stop_at(before, now)
+        self.facts.forget(before, before if stop is None else stop.start)
 
     def affected(self, touched: Touched, now: int) -> Touched:
         """The time whose evaluation a fact may change: stops are judged as wholes."""

@@ -1,4 +1,4 @@
-"""The windows of one machine: closed once, and corrected whenever a fact of the past comes, with the reason why.
+"""The windows of a machine or a line: closed once, and corrected when a fact of the past comes, with the reason why.
 
 Time is cut into cells (calendar.Cell). Each closed cell has its account; a window's account is the sum of its
 cells'. What arrives late names the time that it touches; only the cells there are evaluated again.
@@ -7,15 +7,14 @@ Nothing happens but at a tick, so how samples were cut into batches leaves no tr
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
 from shopfloor.kpi.facts import NEVER, Touched
-from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.running import Stop
 
 DAY: Final = 86_400 * 1_000_000_000
@@ -50,14 +49,53 @@ class StopResult(NamedTuple):
     """Whether nobody knows why it stood in a part of the planned time, and it is no minor one."""
 
 
-class Windows:
-    """Which windows of a machine are closed, with which account, and which stops there were."""
+class Evaluated(Protocol):
+    """What windows are made of: a machine, or a line of them."""
 
-    def __init__(self, machine: Machine, calendar: Calendar, remember: int) -> None:
+    @property
+    def plan(self) -> object:
+        """What the plant file says of it, as far as it matters to figures; its ``repr`` tells one from another."""
+        ...
+
+    def evaluate(self, stretch: Stretch, calendar: Calendar, now: int, /) -> Account:
+        """Times and quantities of a stretch as far as ``now``."""
+        ...
+
+    def affected(self, touched: Touched, now: int, /) -> Touched:
+        """The time whose evaluation a change may reach."""
+        ...
+
+    def outgrown(self, now: int, /) -> int | None:
+        """Since when it stands, if that is no minor stop any more; else None."""
+        ...
+
+    def stops(self, start: int, end: int, now: int, /) -> Iterator[Stop]:
+        """The stops that reach into a span of time, as wholes."""
+        ...
+
+    def minor(self, stop: Stop, now: int, /) -> bool:
+        """Whether it is a minor one, as far as is known now."""
+        ...
+
+    def reasons(self, stop: Stop, now: int, /) -> Iterator[tuple[int, str]]:
+        """From when on which reason of a stop counts; one at least."""
+        ...
+
+    def forget(self, before: int, now: int, /) -> None:
+        """Drop what matters only to the time before."""
+        ...
+
+
+class Windows:
+    """Which windows of a machine or a line are closed, with which account, and which stops there were."""
+
+    def __init__(self, machine: Evaluated, calendar: Calendar, remember: int) -> None:
         """``remember``: ns for which the past can be corrected."""
         self.machine = machine
         self.too_late = 0
         """Facts that came too late to correct everything that they touch."""
+        self.anew: list[tuple[Touched, str]] = []
+        """What the last tick evaluated, and why again."""
         self._calendar = calendar
         self._remember = remember
         self._cells: list[Cell] = []
@@ -68,6 +106,8 @@ class Windows:
         self._closed = 0
         """Every cell that ends until here is closed; 0 while no fact is known."""
         self._touched: list[tuple[Touched, str]] = []
+        self._open: dict[Stretch, Account] = {}
+        """What ``live`` evaluated last: parts of cells that are not closed yet."""
         self._long = 0
         """When the stop began that was found to be no minor one while it lasts."""
         self._stops: dict[int, StopResult] = {}
@@ -93,13 +133,14 @@ class Windows:
         self._news = min(self._news, start)
         if not self.begun:
             self._closed = self._day_of(start)
-        elif start < self._begin:
+        elif start < self.begin:
             self._extend(start, now)
         if start < self._closed:
             self._touched.append((Touched(start, touched.end), why))
 
     @property
-    def _begin(self) -> int:
+    def begin(self) -> int:
+        """Since when anything is known; whole days."""
         return self._cells[0].start if self._cells else self._closed
 
     def _day_of(self, time: int) -> int:
@@ -108,11 +149,31 @@ class Windows:
 
     def _extend(self, time: int, now: int) -> None:
         """Facts of days before the first one came: these are closed, too."""
-        new = list(self._between(self._day_of(time), self._begin))
+        new = list(self._between(self._day_of(time), self.begin))
         self._cells[:0] = new
         self._accounts[:0] = [self.machine.evaluate(cell.stretch, self._calendar, now) for cell in new]
         for window in self._windows(new):
             self._given.setdefault((window.kind, window.start), (-1, Account()))
+
+    def follow(self, parts: Sequence["Windows"], now: int) -> None:
+        """What was evaluated again of the parts in this tick, which they have had, is to be so here as well."""
+        self.too_late = sum(part.too_late for part in parts)
+        begins = [part.begin for part in parts if part.begun]
+        if not begins:
+            return
+        if not self.begun:
+            self._closed = min(begins)
+        elif min(begins) < self.begin:
+            self._extend(min(begins), now)
+        for part in parts:
+            self._touched += [(touched, why) for touched, why in part.anew if touched.start < self._closed]
+
+    def evaluated(self, stretch: Stretch) -> Account | None:
+        """The account of a closed cell, or of one that ``live`` has just looked at; None of other stretches."""
+        place = bisect_left(self._cells, stretch.start, key=lambda cell: cell.start)
+        if place < len(self._cells) and self._cells[place].stretch == stretch:
+            return self._accounts[place]
+        return self._open.get(stretch)
 
     def _between(self, start: int, end: int) -> Iterator[Cell]:
         for cell in self._calendar.cells(start):
@@ -122,21 +183,23 @@ class Windows:
 
     def tick(self, now: int) -> list[Result]:
         """It is ``now``: close what has ended and correct what was touched. In the order of the windows' beginnings."""
+        self.anew.clear()
+        self._open.clear()
         if not self.begun:
             return []
         self._outgrown(now)
         changed = self._correct(now)
-        for cell in self._between(self._closed, now):
+        closed = self._closed
+        for cell in self._between(closed, now):
             self._cells.append(cell)
             self._accounts.append(self.machine.evaluate(cell.stretch, self._calendar, now))
             self._closed = cell.end
             for window in self._windows([cell]):
                 if window.end == cell.end:
                     changed.setdefault(window, "")
-        results = [result for window, why in sorted(changed.items()) if (result := self._give(window, why))]
-        if results:
-            self._forget(now)
-        return results
+        # For a line that is ahead of one of its machines, of which it had known nothing.
+        self.anew.append((Touched(closed, self._closed), "its first samples came"))
+        return [result for window, why in sorted(changed.items()) if (result := self._give(window, why))]
 
     def stops(self, now: int) -> list[StopResult]:
         """Stops that are new or otherwise than they were given. A minor one is given when it is over."""
@@ -157,8 +220,7 @@ class Windows:
         return sorted(results)
 
     def _stop(self, stop: Stop, now: int) -> StopResult:
-        minor = stop.length(now) < self.machine.spec.minor_stop_below
-        reasons = tuple(self.machine.reasons(stop, now))
+        minor, reasons = self.machine.minor(stop, now), tuple(self.machine.reasons(stop, now))
         ends = [begin for begin, _ in reasons[1:]] + [now if stop.end is None else stop.end]
         unexplained = not minor and any(
             not reason and any(piece.kind == "shift" for piece in self._calendar.stretches(begin, end))
@@ -175,20 +237,19 @@ class Windows:
 
     def _outgrown(self, now: int) -> None:
         """A stop that was minor when its hour was closed may have become longer than that since."""
-        running = self.machine.running
-        since = running.standing_since(now)
+        since = self.machine.outgrown(now)
         if since is None or since >= self._closed or since == self._long:
             return
-        if now - since >= self.machine.spec.minor_stop_below:
-            self._long = since
-            self._touched.append((Touched(since, NEVER), "a stop became longer than a minor one"))
+        self._long = since
+        self._touched.append((Touched(since, NEVER), "a stop became longer than a minor one"))
 
     def _correct(self, now: int) -> dict[Window, str]:
         """Evaluate again what was touched; the closed windows that changed by it, with the reasons."""
         changed: dict[Window, str] = {}
         again: dict[int, str] = {}
         for touched, why in self._touched:
-            start, end = self.machine.affected(touched, now)
+            start, end = affected = self.machine.affected(touched, now)
+            self.anew.append((affected, why))
             first = bisect_right(self._cells, start, key=lambda cell: cell.end)
             last = bisect_left(self._cells, end, key=lambda cell: cell.start)
             for place in range(first, last):
@@ -254,11 +315,15 @@ class Windows:
                 break
             if window.kind == "day" or part.shift == window.shift:
                 stretch = Stretch(part.start, min(part.end, now), part.kind, part.shift, part.day)
-                total += self.machine.evaluate(stretch, self._calendar, now)
+                self._open[stretch] = self.machine.evaluate(stretch, self._calendar, now)
+                total += self._open[stretch]
         return window, total
 
-    def _forget(self, now: int) -> None:
-        """Drop days that nothing can correct any more, and the facts that only they needed."""
+    def forget(self, now: int) -> None:
+        """Drop days that nothing can correct any more, and the facts that only they needed.
+
+        Not before everything that is made of these facts has had its tick.
+        """
         floor = now - self._remember
         if not self._cells or self._cells[0].end > floor - DAY:
             return
@@ -267,8 +332,7 @@ class Windows:
         del self._cells[:cut], self._accounts[:cut]
         self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
         self._stops = {start: stop for start, stop in self._stops.items() if start >= keep}
-        stop = self.machine.running.stop_at(keep, now)
-        self.machine.facts.forget(keep, keep if stop is None else stop.start)
+        self.machine.forget(keep, now)
 
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""
@@ -309,7 +373,7 @@ class Windows:
 
     def _plan(self) -> str:
         """Tells one plant file from another, as far as it matters here."""
-        return hashlib.sha256(repr((self.machine.spec, self._calendar.plan)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.machine.plan, self._calendar.plan)).encode()).hexdigest()
 
 
 def _account(known: object) -> Account:

@@ -18,6 +18,7 @@ from shopfloor.plant.components import (
     tag_pattern,
     types,
 )
+from shopfloor.plant.line import Line, LinePolicy, Targets
 from shopfloor.plant.loader import load, parse
 from shopfloor.plant.machine import Machine, Reason
 from shopfloor.plant.model import (
@@ -46,6 +47,8 @@ __all__ = [
     "HistorianConfig",
     "JournalConfig",
     "Kind",
+    "Line",
+    "LinePolicy",
     "Machine",
     "Name",
     "OneShift",
@@ -63,6 +66,7 @@ __all__ = [
     "SourceConfig",
     "Strict",
     "TagName",
+    "Targets",
     "config_class",
     "format_duration",
     "format_size",

@@ -5,6 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from shopfloor.plant.calendar import format_clock, overlap
 from shopfloor.plant.components import ProcessorConfig, SourceConfig, passes
+from shopfloor.plant.linecheck import check_lines
 from shopfloor.plant.model import Plant
 from shopfloor.plant.reader import Place, Reader
 from shopfloor.plant.shiftcheck import check_exceptions
@@ -15,6 +16,7 @@ def crosscheck(reader: Reader, plant: Plant) -> None:
     """Complain about everything that the sections of a valid plant say against each other."""
     _names(reader, plant)
     _machines(reader, plant)
+    check_lines(reader, plant)
     _shifts(reader, plant)
     check_exceptions(reader, plant)
     _allowed(reader, plant)

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from shopfloor.plant.components import Form, Name, Strict, TagName
+from shopfloor.plant.line import Targets
 from shopfloor.plant.units import DURATION_UNITS, Duration
 
 MINUTE: Final = DURATION_UNITS["min"]
@@ -89,6 +90,7 @@ class Machine(Strict):
         description="After this time without a sample of a tag nothing is known of it; by default a value holds until "
         "its source is lost.",
     )
+    targets: Targets = Field(default=Targets(), description="Figures that are wished for: `{oee: 0.85}` is 85 %.")
     show: list[TagName] = Field(default=[], description="Further tags that its page shows, in this order.")
 
     @property

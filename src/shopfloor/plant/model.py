@@ -19,6 +19,7 @@ from shopfloor.plant.components import (
     Strict,
     TagName,
 )
+from shopfloor.plant.line import Line
 from shopfloor.plant.machine import Machine, Reason
 from shopfloor.plant.shifts import CalendarException, Shift
 from shopfloor.plant.units import DURATION_UNITS, Duration, Size
@@ -141,6 +142,7 @@ class Plant(Strict):
         default=[], description="The tree of reasons for stops; with it machines may name only these."
     )
     machines: list[Machine] = Field(default=[], description="The machines and the tags that describe them.")
+    lines: list[Line] = Field(default=[], description="The lines, with their machines in the order of flow.")
     sources: Sequence[SourceConfig] = Field(default=[], description="Where samples come from.")
     processors: Sequence[ProcessorConfig] = Field(default=[], description="What is worked out of samples.")
     sinks: Sequence[SinkConfig] = Field(default=[], description="Where samples go.")

@@ -1,4 +1,4 @@
-"""Machines' KPIs: times, units, stops and OEE, live and for every hour, shift and day, corrected by late data."""
+"""KPIs of machines and lines: times, units, stops and OEE, live and of every hour, shift and day, with late data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +17,11 @@ from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import resolve
 from shopfloor.kpi.windows import Result, StopResult, Windows
 from shopfloor.plant.components import Name, ProcessorConfig
+from shopfloor.plant.line import machines_of
 from shopfloor.plant.machine import Machine as MachineConfig
 from shopfloor.plant.model import Plant
 from shopfloor.plant.units import DURATION_UNITS, Duration
+from shopfloor.processors.machine_lines import Told, lines_of, rolled, together
 from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
@@ -40,7 +42,7 @@ _ABSURD: Final = DURATION_UNITS["h"]
 
 
 class MachineKpiConfig(ProcessorConfig):
-    """Works out OEE, times, units and stops of machines: live, and for every hour, shift and day."""
+    """Works out OEE, times, units and stops of machines and lines: live, and for every hour, shift and day."""
 
     type: Literal["machine"] = "machine"
     machines: list[Name] | None = Field(
@@ -81,6 +83,7 @@ class MachineKpiConfig(ProcessorConfig):
                 yield "machines", f"there is no machine {wanted!r} in `machines`; it has: {', '.join(known) or 'none'}"
             elif not _tells(known[wanted]):
                 yield "machines", f"the machine {wanted!r} names no tag; give it `state`, or `good` or `total`"
+        yield from self._line_problems()
         if self.machines is None and not self._chosen():
             yield (
                 "type",
@@ -92,11 +95,23 @@ class MachineKpiConfig(ProcessorConfig):
         wanted = self.machines
         return [m for m in machines if _tells(m) and (wanted is None or m.id in wanted)]
 
+    def _line_problems(self) -> Iterator[tuple[str, str]]:
+        """A line of which some machines are chosen and some are not has no figures."""
+        if self._plant is None or self.machines is None:
+            return
+        chosen = {machine.id for machine in self._chosen()}
+        pairs = [(machine.id, machine.line) for machine in self._plant.machines]
+        for line in self._plant.lines:
+            names = machines_of(line, pairs)
+            missing = [name for name in names if name not in chosen]
+            if 0 < len(missing) < len(names):
+                yield "machines", f"the line {line.id!r} needs {', '.join(missing)}, too; add what is missing"
+
     def build(self) -> "MachineProcessor":
         """The processor, which knows nothing yet."""
         plant = self._plant
         calendar = calendar_of(plant.plant.timezone, plant.shifts, plant.exceptions) if plant else Calendar("UTC")
-        return MachineProcessor(self._chosen(), calendar, self)
+        return MachineProcessor(self._chosen(), calendar, self, plant)
 
     def inputs(self) -> Sequence[str]:
         """The machines' tags, the clock, and which sources are connected."""
@@ -104,12 +119,19 @@ class MachineKpiConfig(ProcessorConfig):
         return [*tags, TICK, "$source/*/connected", "$source/*/complete", "$edit/*"]
 
     def outputs(self) -> Sequence[TagInfo]:
-        """The tags that it gives for each machine."""
-        return [info for machine in self._chosen() for info in _given(machine.id)]
+        """The tags that it gives for each machine, line and area, and for the site."""
+        chosen = {machine.id: machine for machine in self._chosen()}
+        names = [line.id for line, _ in lines_of(self._plant, chosen)] if self._plant else []
+        names += [name for _, name, _ in together(self._plant, chosen)] if self._plant else []
+        found = [TagInfo(f"{name}/kpi/stop", data_type="json", description=_STOP) for name in chosen]
+        return found + [info for name in (*chosen, *names) for info in _given(name)]
 
 
 def _tells(machine: MachineConfig) -> bool:
     return bool({"state", "good", "total"} & machine.roles.keys())
+
+
+_STOP: Final = "Each stop, with its reasons"
 
 
 def _given(machine: str) -> Iterator[TagInfo]:
@@ -118,7 +140,6 @@ def _given(machine: str) -> Iterator[TagInfo]:
         yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{title[name]} of the running shift")
     for name, text in (("good", "Good units"), ("scrap", "Scrapped units")):
         yield TagInfo(f"{machine}/kpi/{name}", data_type="float", description=f"{text} of the running shift")
-    yield TagInfo(f"{machine}/kpi/stop", data_type="json", description="Each stop, with its reasons")
     yield TagInfo(f"{machine}/kpi/live", data_type="json", description="All figures of the running shift")
     for window in WINDOWS:
         for name in RATIOS:
@@ -127,18 +148,31 @@ def _given(machine: str) -> Iterator[TagInfo]:
         yield TagInfo(f"{machine}/kpi/{window}", data_type="json", description=f"All figures of the {window}")
 
 
-class _Watched:
-    """A machine of the plant file, its windows, and what was said of it last."""
+class _Watched(Told):
+    """A machine of the plant file."""
 
     def __init__(self, machine: MachineConfig, calendar: Calendar, config: MachineKpiConfig) -> None:
         self.machine = Machine(Spec.of(machine))
-        self.windows = Windows(self.machine, calendar, config.remember)
-        self.policy = Policy(machine.minor_stops, config.health)
-        self.said: dict[str, tuple[Value, int]] = {}
+        windows = Windows(self.machine, calendar, config.remember)
+        policy = Policy(machine.minor_stops, config.health)
+        super().__init__("machine", machine.id, windows, policy, machine.targets)
         self.unmapped: dict[str, int] = {}
         """State values that no mapping knows, and how often they came."""
         self.ahead = 0
         """Samples from the future."""
+
+    def standing(self, window: Window, now: int) -> dict[str, Any]:
+        """Its state, and how many stops need a reason."""
+        return {"state": self.machine.running.state(now).value, "unexplained": self.windows.unexplained(window)}
+
+    def doubts(self) -> dict[str, Any]:
+        """State values that nobody knows, samples that came too late or from the future."""
+        found: dict[str, Any] = {}
+        if self.unmapped:
+            found["unknown_states"] = dict(sorted(self.unmapped.items())[:20])
+        if self.windows.too_late or self.ahead:
+            found |= {"too_late": self.windows.too_late, "from_the_future": self.ahead}
+        return found
 
 
 class StopEdit(msgspec.Struct, frozen=True):
@@ -169,11 +203,15 @@ class MachineProcessor(Processor):
 
     heavy: ClassVar[bool] = True
 
-    def __init__(self, machines: Sequence[MachineConfig], calendar: Calendar, config: MachineKpiConfig) -> None:
+    def __init__(
+        self, machines: Sequence[MachineConfig], calendar: Calendar, config: MachineKpiConfig, plant: Plant | None
+    ) -> None:
         """Built by ``MachineKpiConfig.build``."""
         self._every = config.every
         self._calendar = calendar
         self._watched = {machine.id: _Watched(machine, calendar, config) for machine in machines}
+        known = {name: (watched.machine, watched.windows, watched.policy) for name, watched in self._watched.items()}
+        self._rolled = rolled(plant, known, calendar, config.remember) if plant is not None else []
         self._roles: dict[str, list[tuple[_Watched, Any]]] = {}
         for watched in self._watched.values():
             for role, tag in watched.machine.spec.roles.items():
@@ -256,41 +294,48 @@ class MachineProcessor(Processor):
         live = now // self._every != self._now // self._every
         self._now = now
         for watched in self._watched.values():
-            for result in watched.windows.tick(now):
-                yield from self._closed(watched, result)
+            yield from self._ticked(watched, now, live=live)
             for stop in watched.windows.stops(now):
                 yield self._stop(watched, stop, now)
-            if live and (found := watched.windows.live(now)) is not None:
-                yield from self._live(watched, now, *found)
+        for whole in self._rolled:
+            whole.windows.follow([part.windows for part in whole.line.parts], now)
+            yield from self._ticked(whole, now, live=live)
+        for told in (*self._watched.values(), *self._rolled):
+            told.windows.forget(now)
 
-    def _live(self, watched: _Watched, now: int, window: Window, account: Account) -> Iterator[Sample]:
+    def _ticked(self, told: Told, now: int, *, live: bool) -> Iterator[Sample]:
+        for result in told.windows.tick(now):
+            yield from self._closed(told, result)
+        if live and (found := told.windows.live(now)) is not None:
+            yield from self._live(told, now, *found)
+
+    def _live(self, told: Told, now: int, window: Window, account: Account) -> Iterator[Sample]:
         """What changed since it was given last."""
-        found = figures(account, watched.policy)
+        found = figures(account, told.policy)
         quality = _sure(found)
         values: dict[str, Value] = {name: getattr(found, name) for name in RATIOS}
         values |= {"good": float(account.good), "scrap": float(account.scrap)}
-        state = watched.machine.running.state(now)
-        record = self._record(watched, window, account, found)
-        record |= {"until": self._iso(now), "state": state.value, "unexplained": watched.windows.unexplained(window)}
+        record = self._record(told, window, account, found)
+        record |= {"until": self._iso(now)} | told.standing(window, now)
         values["live"] = _json(record)
         for name, value in values.items():
-            if watched.said.get(name) != (value, quality):
-                watched.said[name] = (value, quality)
-                yield Sample(f"{watched.machine.spec.id}/kpi/{name}", now, value, quality)
+            if told.said.get(name) != (value, quality):
+                told.said[name] = (value, quality)
+                yield Sample(f"{told.id}/kpi/{name}", now, value, quality)
 
-    def _closed(self, watched: _Watched, result: Result) -> Iterator[Sample]:
+    def _closed(self, told: Told, result: Result) -> Iterator[Sample]:
         """A window's record and main figures, stamped with its beginning."""
         window, account = result.window, result.account
-        found = figures(account, watched.policy)
-        record = self._record(watched, window, account, found) | {"revision": result.revision}
+        found = figures(account, told.policy)
+        record = self._record(told, window, account, found) | {"revision": result.revision}
         if result.was is not None:
-            before = figures(result.was, watched.policy)
+            before = figures(result.was, told.policy)
             record["was"] = {name: getattr(before, name) for name in RATIOS} | {
                 "good": result.was.good,
                 "scrap": result.was.scrap,
             }
             record |= {"why": result.why, "corrected": self._iso(self._now)}
-        tag = f"{watched.machine.spec.id}/kpi/{window.kind}"
+        tag = f"{told.id}/kpi/{window.kind}"
         quality = _sure(found)
         yield Sample(tag, window.start, _json(record), quality)
         for name in RATIOS:
@@ -315,25 +360,23 @@ class MachineProcessor(Processor):
             }
         return Sample(f"{watched.machine.spec.id}/kpi/stop", stop.start, _json(record))
 
-    def _record(self, watched: _Watched, window: Window, account: Account, found: Figures) -> dict[str, Any]:
+    def _record(self, told: Told, window: Window, account: Account, found: Figures) -> dict[str, Any]:
         record = {
-            "machine": watched.machine.spec.id,
+            **told.about(),
             "window": window.kind,
             "start": self._iso(window.start),
             "end": self._iso(window.end),
             "day": window.day.isoformat(),
             "shift": window.shift,
-            "formula": watched.policy.id,
+            "formula": told.policy.id,
             **asdict(found),
             **account.record(),
+            **told.details(account),
+            **told.target(found),
         }
         if self._calendar.assumed:
             record["calendar"] = "no calendar: 24 h assumed"
-        if watched.unmapped:
-            record["unknown_states"] = dict(sorted(watched.unmapped.items())[:20])
-        if watched.windows.too_late or watched.ahead:
-            record["too_late"], record["from_the_future"] = watched.windows.too_late, watched.ahead
-        return record
+        return record | told.doubts()
 
     def _iso(self, time: int) -> str:
         seconds, rest = divmod(time, 10**9)
@@ -355,6 +398,7 @@ class MachineProcessor(Processor):
                     }
                     for name, watched in self._watched.items()
                 },
+                "rolled": {whole.id: {"windows": whole.windows.dump(), "said": whole.said} for whole in self._rolled},
             }
         )
 
@@ -373,6 +417,10 @@ class MachineProcessor(Processor):
                 states = watched.machine.spec.states
                 watched.unmapped = {value: times for value, times in strange if resolve(value, None, states) is None}
                 watched.ahead = found["ahead"]
+        for whole in self._rolled:
+            if (found := known.get("rolled", {}).get(whole.id)) is not None:
+                whole.windows.load(found["windows"])
+                whole.said = {key: tuple(said) for key, said in found["said"].items()}
 
 
 def _sure(found: Figures) -> int:
