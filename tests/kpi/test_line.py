@@ -284,3 +284,26 @@ def test_late_data_repairs_every_window_of_a_line(policy: str, said: list[Fact],
             if window_.kind != "shift" or stretch.shift == window_.shift:
                 anew += line.evaluate(stretch, SHIFTS, BEGIN + 45 * HOUR)
         assert result.account == anew
+
+
+def test_a_late_sample_moves_where_a_stop_counted_first() -> None:
+    """Machine c stands 10:10-13:00 behind a (10:00-10:50) and b (10:40-12:30): felt at 12:30. Then a had run."""
+
+    def fact(clock: str, machine: str, state: int, delay: int = 0) -> Fact:
+        hours, minutes = clock.split(":")
+        return (int(hours) - 1) * 60 + int(minutes), NAMES.index(machine), "state", state, delay  # site time is UTC+1
+
+    said = [
+        *(fact("08:00", name, 6) for name in NAMES),
+        fact("10:00", "a", 9), fact("10:50", "a", 6), fact("10:40", "b", 9), fact("12:30", "b", 6),
+        fact("10:10", "c", 9), fact("13:00", "c", 6),
+        fact("10:20", "a", 6, 600), fact("10:30", "a", 9, 600),
+    ]  # fmt: skip
+    last, _ = run("first_down", said, late=True)
+    stood = {
+        result.window.start: result.account.lost_to["c"].count
+        for result in last.values()
+        if result.window.kind == "hour" and "c" in result.account.lost_to
+    }
+    hours = [(start - BEGIN) // HOUR + 1 for start in sorted(stood)]
+    assert dict(zip(hours, (stood[start] for start in sorted(stood)), strict=True)) == {10: 1, 12: 0}
