@@ -27,6 +27,7 @@ CLI = {
     "load_test",
     "logs",
     "notify",
+    "refused",
     "remote",
     "replaying",
     "reports",

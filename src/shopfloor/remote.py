@@ -1,14 +1,18 @@
 """The verbs that talk to a running plant over its HTTP API (docs/api.md)."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 import httpx
 
 from shopfloor.plant import tag_pattern
 from shopfloor.samples import Misconfigured, Unavailable
+
+AT_ONCE: Final = 1_000
+"""Dead letters that one request may name."""
 
 
 def tap(url: str, tag: str) -> None:
@@ -49,15 +53,34 @@ def send(url: str, tag: str, value: str) -> int:
         parsed = json.loads(value)
     except ValueError:
         parsed = value
-    try:
-        answer = httpx.post(f"{url}/api/commands", json={"tag": tag, "value": parsed}, timeout=30)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
-    _demand(answer)
-    outcome = answer.json()
+    outcome = _asked("POST", f"{url}/api/commands", {"tag": tag, "value": parsed}).json()
     words = {True: "", False: "NOT written: ", None: "UNKNOWN, look at the machine: "}
     click.echo(f"{tag} = {value}: {words[outcome['done']]}{outcome['detail'].removeprefix('not written: ')}")
     return 0 if outcome["done"] else 1
+
+
+def dead_letters(url: str) -> list[dict[str, Any]]:
+    """What sinks of a running plant refused, as docs/api.md has it, newest first. Raises Unavailable."""
+    found: list[dict[str, Any]] = _asked("GET", f"{url}/api/dead-letters?limit=10000").json()["letters"]
+    return found
+
+
+def decide(url: str, action: str, ids: Sequence[int]) -> int:
+    """Have dead letters offered again (``retry``) or thrown away (``drop``); how many there were."""
+    return sum(
+        _asked("POST", f"{url}/api/dead-letters/{action}", {"ids": ids[start : start + AT_ONCE]}).json()["letters"]
+        for start in range(0, len(ids), AT_ONCE)
+    )
+
+
+def _asked(method: str, address: str, body: Any = None) -> httpx.Response:
+    try:
+        answer = httpx.request(method, address, json=body, timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        url = address.partition("/api/")[0]
+        raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
+    _demand(answer)
+    return answer
 
 
 def _demand(answer: httpx.Response) -> None:

@@ -175,6 +175,19 @@ class Batch:
             lost_before=self.lost_before,
         )
 
+    def called(self, source: str) -> "Batch":
+        """The same columns under the name of another source."""
+        return Batch(
+            source,
+            self.received,
+            self.tags,
+            self.times,
+            self.values,
+            self.qualities,
+            statuses=self.statuses,
+            server_times=self.server_times,
+        )
+
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} from {self.source}>"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shopfloor.commands import Audit, Commands
 from shopfloor.historian.base import Aggregate, Historian, Series, Size
-from shopfloor.journal import JournalState, LedgerRow
+from shopfloor.journal import DeadLetter, JournalState, LedgerRow
 from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.status import ComponentStatus, State
 from shopfloor.plant import HistorianConfig, Plant, SourceConfig
@@ -97,6 +97,12 @@ class FakeRuntime:
         self.live = Live()
         self.historian: Historian | None = FakeHistorian()
         self.started = T0
+        bad = [Sample("press-1/PV", T0 + i, float("nan")) for i in range(12)]
+        self.letters = [
+            DeadLetter(2, "mqtt", 9, T0, "too long", bad, "plc"),
+            DeadLetter(1, "files", 8, T0, "", bad[:1]),
+        ]
+        self.decided: list[tuple[str, tuple[int, ...]]] = []
         self.edits: list[tuple[str, str]] = []
         self.clock = T0
         """ns UTC, for a console that asks for it."""
@@ -136,6 +142,17 @@ class FakeRuntime:
             LedgerRow("plc", "mqtt", "delivered", 4),
             LedgerRow("plc", "mqtt", "rejected", 1, 'too "long"\n', T0, T0 + 1),
         ]
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        return self.letters[:limit]
+
+    async def retry_dead_letters(self, ids: Sequence[int]) -> list[int]:
+        self.decided.append(("retry", tuple(ids)))
+        return [letter.id for letter in self.letters if letter.id in ids]
+
+    async def drop_dead_letters(self, ids: Sequence[int]) -> int:
+        self.decided.append(("drop", tuple(ids)))
+        return sum(letter.id in ids for letter in self.letters)
 
     async def journal_state(self) -> JournalState:
         return JournalState(3, 5, 4096, 20_000_000_000, T0, full=False, damaged=0)

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from shopfloor.commands import Audit, Commands
 from shopfloor.console import serve
 from shopfloor.historian.base import Aggregate, Historian, Series, Size
-from shopfloor.journal import JournalState, LedgerRow
+from shopfloor.journal import DeadLetter, JournalState, LedgerRow
 from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.status import ComponentStatus, State
 from shopfloor.plant import HistorianConfig, Plant, SourceConfig
@@ -319,6 +319,15 @@ class Stage:
             LedgerRow("plc", "mqtt", "filtered", 100),
             LedgerRow("plc", "mqtt", "rejected", 3, "text above 1 MB", self.started, self.started + SECOND),
         ]
+
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:  # noqa: ARG002  # the runtime's
+        return []
+
+    async def retry_dead_letters(self, ids: Sequence[int]) -> list[int]:
+        raise NotImplementedError
+
+    async def drop_dead_letters(self, ids: Sequence[int]) -> int:
+        raise NotImplementedError
 
     async def journal_state(self) -> JournalState:
         return JournalState(1_200, self.received, 2_300_000, 20 * 10**9, self.started, full=False, damaged=0)

@@ -163,6 +163,35 @@ async def test_refused_samples_become_dead_letters_and_the_rest_goes_on(bench: B
         assert await balanced(pipeline)
 
 
+async def test_refused_samples_are_offered_again_to_the_sink_that_refused_them(bench: Bench) -> None:
+    """What it refuses once more is a dead letter again; no other sink and no processor gets it twice."""
+    bench.store.refuse = lambda sample: sample.value in (7.0, 8.0)
+    other = Store()
+    sinks = [
+        ShelfConfig(name="shelf", type="shelf", store=bench.store),
+        ShelfConfig(name="other", type="shelf", store=other),
+    ]
+    async with bench.running(sinks=sinks, processors=[SumConfig(name="sum")]) as pipeline:
+        bench.machine.give(1.0, 7.0, 8.0)
+        await until(lambda: other.values == [1.0, 7.0, 8.0, 1.0, 8.0, 16.0], "the samples and their sums")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commits")
+        first, second = await pipeline.dead_letters()
+        assert second.reason == "not in this shelf"
+        bench.store.refuse = lambda sample: sample.value == 7.0
+        assert await pipeline.retry_dead_letters([second.id, first.id]) == [second.id, first.id]
+        await until(lambda: bench.store.values.count(8.0) == 2, "what was offered again: the sample and the sum")
+        bench.machine.give(2.0)
+        await until(lambda: bench.store.values[-1] == 18.0, "what came after")
+        await until(lambda: other.values[-2:] == [2.0, 18.0], "nothing twice for the other")
+        assert len(other.values) == 8
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commits")
+        (again,) = await pipeline.dead_letters()
+        assert ([sample.value for sample in again.samples], again.source) == ([7.0], "plc")
+        assert await pipeline.drop_dead_letters([again.id]) == 1
+        assert await pipeline.dead_letters() == []
+        assert await balanced(pipeline)
+
+
 async def test_what_a_sink_does_not_want_is_counted_as_filtered(bench: Bench) -> None:
     sinks = [ShelfConfig(name="shelf", type="shelf", store=bench.store, tags=["press-1/S*"])]
     async with bench.running(sinks=sinks) as pipeline:

@@ -10,7 +10,7 @@ import click
 
 from shopfloor.cli.measuring import bench
 from shopfloor.cli.plants import browse, check, demo, import_, probe, replay, run, schema, test
-from shopfloor.cli.records import audit, ledger
+from shopfloor.cli.records import audit, dead_letters, ledger
 from shopfloor.cli.service import service
 from shopfloor.cli.simulate import simulate
 from shopfloor.cli.traffic import load_test, send, sparkplug, tap
@@ -27,7 +27,7 @@ def shopfloor() -> None:
 
 for verb in (
     *(run, check, probe, browse, replay, test, import_, demo, schema),
-    *(service, simulate, ledger, audit),
+    *(service, simulate, ledger, dead_letters, audit),
     *(sparkplug, load_test, tap, send),
     bench,
 ):

@@ -1,6 +1,6 @@
 """The documents of the API as models: what OpenAPI shows. Answers are built without them, tests hold them to it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -300,6 +300,47 @@ class Ledger(BaseModel):
     """The loss ledger."""
 
     rows: list[LedgerRow]
+
+
+class RefusedSample(BaseModel):
+    """A sample that a sink refused."""
+
+    tag: str
+    time: Moment
+    value: JsonValue
+    quality: int
+
+
+class DeadLetter(BaseModel):
+    """Samples of one batch that a sink refused for one reason; ``samples`` are the first of ``count``."""
+
+    id: int
+    reader: str
+    source: str
+    time: Moment
+    reason: str
+    count: int
+    samples: list[RefusedSample]
+
+
+class DeadLetters(BaseModel):
+    """What sinks refused, the newest first."""
+
+    letters: list[DeadLetter]
+
+
+class ChosenLetters(BaseModel):
+    """Which letters."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] = Field(min_length=1, max_length=1_000)
+
+
+class Decided(BaseModel):
+    """About how many letters it was decided."""
+
+    letters: int
 
 
 class AuditRecord(BaseModel):

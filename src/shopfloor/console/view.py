@@ -10,7 +10,7 @@ import msgspec
 from shopfloor.commands import Commands, Permission, Role, to_json
 from shopfloor.commands.roles import suffices
 from shopfloor.historian.base import Historian
-from shopfloor.journal import JournalState, LedgerRow
+from shopfloor.journal import DeadLetter, JournalState, LedgerRow
 from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.status import ComponentStatus
 from shopfloor.plant import Machine, Plant
@@ -65,6 +65,18 @@ class Runtime(Protocol):
 
     async def journal_state(self) -> JournalState:
         """How full the journal is."""
+        ...
+
+    async def dead_letters(self, limit: int = 1000) -> Sequence[DeadLetter]:
+        """The newest samples that sinks refused, newest first."""
+        ...
+
+    async def retry_dead_letters(self, ids: Sequence[int]) -> Sequence[int]:
+        """Offer them again to the sink that refused them; the ids that there were."""
+        ...
+
+    async def drop_dead_letters(self, ids: Sequence[int]) -> int:
+        """Throw them away; how many letters there were."""
         ...
 
     async def edit_stops(self, machine: str, edit: str) -> None:

@@ -1,6 +1,7 @@
 """The durable record between everything, and the loss ledger (docs/specs/journal.md, docs/specs/ledger.md)."""
 
 from shopfloor.journal.base import DeadLetter, Entry, Journal, JournalState, LedgerRow, Reader, Tally
+from shopfloor.journal.dead import addressed
 from shopfloor.journal.ledger import Balance, balances, read_file
 from shopfloor.journal.sqlite import SqliteJournal
 
@@ -14,6 +15,7 @@ __all__ = [
     "Reader",
     "SqliteJournal",
     "Tally",
+    "addressed",
     "balances",
     "read_file",
 ]

@@ -41,6 +41,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     time: int
     reason: str
     samples: Sequence[Sample]
+    source: str = ""
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
@@ -148,6 +149,17 @@ class Journal(Protocol):
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         """The newest refused samples."""
+        ...
+
+    async def retry(self, ids: Sequence[int]) -> list[int]:
+        """Journal these dead letters once more, each for the reader alone that refused it; the ids that there were.
+
+        The letter goes in the transaction that makes the entry durable: it is offered again once.
+        """
+        ...
+
+    async def drop(self, ids: Sequence[int]) -> int:
+        """Throw these dead letters away; how many there were."""
         ...
 
     async def state(self) -> JournalState:

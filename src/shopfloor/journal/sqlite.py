@@ -10,13 +10,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 import structlog
 
-from shopfloor.journal import body
+from shopfloor.journal import body, dead as deads
 from shopfloor.journal.base import DeadLetter, Entry, JournalState, LedgerRow, Tally
 from shopfloor.journal.file import PAGE, lock
 from shopfloor.journal.ledger import sums
@@ -103,6 +104,8 @@ class SqliteJournal:
         self._grown = asyncio.Event()
         self._readers: dict[str, SqliteReader] = {}
         self._damaged: set[int] = set()
+        self._deciding = asyncio.Lock()
+        """Held by who decides about dead letters."""
         self._lock: int | None = None
         self._closed = False
 
@@ -267,7 +270,24 @@ class SqliteJournal:
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         """The newest refused samples, newest first."""
-        return await self._aside(lambda db: self._read_dead_letters(db, limit))
+        return await self._aside(lambda db: deads.letters(db, self._writer.names.name, limit))
+
+    async def retry(self, ids: Sequence[int]) -> list[int]:
+        """Journal dead letters once more, each for its reader alone; the ids that there were."""
+        async with self._deciding:  # who asks twice at once must not have it offered twice
+            names, now = self._writer.names, self._writer.clock()
+            found = await self._aside(lambda db: deads.again(db, names.name, ids, now))
+            for letter in found:
+                done, _ = self._submit(letter.batch, partial(deads.drop, ids=(letter.letter,)))
+                await done
+            return [letter.letter for letter in found]
+
+    async def drop(self, ids: Sequence[int]) -> int:
+        """Throw dead letters away; how many there were."""
+        async with self._deciding:
+            done, _ = self._submit(apply=lambda db: deads.drop(db, ids))
+            dropped: int = await done
+            return dropped
 
     async def state(self) -> JournalState:
         """How full it is."""
@@ -346,16 +366,6 @@ class SqliteJournal:
             self._damaged.add(offset)
             logger.warning("a journal entry is damaged", entry=offset, source=source, samples=samples, detail=detail)
         return Entry(offset, None, source, samples, received)
-
-    def _read_dead_letters(self, db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
-        query = "SELECT id, reader, offset, time, reason, source, body FROM dead_letter ORDER BY id DESC LIMIT ?"
-        names = self._writer.names
-        letters: list[DeadLetter] = []
-        for number, reader, offset, at, reason, source_id, stored in db.execute(query, (limit,)):
-            with contextlib.suppress(body.Damaged):
-                batch = body.decode(stored, offset, source_id, names.name_or(source_id, "?"), names.name)
-                letters.append(DeadLetter(number, reader, offset, at, reason, list(batch)))
-        return letters
 
     def _read_state(self, db: sqlite3.Connection) -> JournalState:
         entries, samples = db.execute("SELECT count(*), coalesce(sum(samples), 0) FROM entry").fetchone()

@@ -113,7 +113,7 @@ class Writer:
         self._path = path
         self._keep = keep
         self._when_full = when_full
-        self._clock = clock
+        self.clock = clock
         self._answer = answer
         self._queue: queue.SimpleQueue[Work | Repair | None] = queue.SimpleQueue()
         self._parked: deque[Work] = deque()
@@ -147,7 +147,7 @@ class Writer:
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 # Offsets begin at the time: a sink that remembers one is not fooled by a new journal.
-                begin = f"UPDATE last SET offset = {self._clock() // 1000};"  # noqa: S608  # a number
+                begin = f"UPDATE last SET offset = {self.clock() // 1000};"  # noqa: S608  # a number
                 self.db.executescript(f"BEGIN;{SCHEMA}{begin}COMMIT;")
             else:
                 self._demand_format(version)
@@ -183,7 +183,7 @@ class Writer:
         self.trimmed = (oldest or self.next) - 1
 
     def _salvage(self, path: Path) -> None:
-        self.salvaged = salvage(path, self._clock())
+        self.salvaged = salvage(path, self.clock())
         logger.error(self.salvaged)
         self._connect()
         self.generation += 1
@@ -382,7 +382,7 @@ class Writer:
             encoded = body.encode(refused, self.names.ids(refused.source, refused.tags))
             self.names.store(db)
             query = "INSERT INTO dead_letter VALUES (NULL, ?, ?, ?, ?, ?, ?)"
-            db.execute(query, (reader, offset, self._clock(), reason, source_id, encoded.seal(offset, source_id)))
+            db.execute(query, (reader, offset, self.clock(), reason, source_id, encoded.seal(offset, source_id)))
 
     # ---- housekeeping -------------------------------------------------------------------------------
 
@@ -493,7 +493,7 @@ class Writer:
             logger.warning("the journal drops its oldest entries; the ledger counts them", reason=OVER_KEEP)
         self._dropped_at = time.monotonic()
         text = json.dumps({"from": min(times), "to": max(times), "dropped": lost, "reason": OVER_KEEP})
-        now = self._clock()
+        now = self.clock()
         marker = Batch("$journal", now, ("$journal/gap",), (now,), (text,), (Quality.UNCERTAIN,))
         self._write([Work(None, marker)])
 

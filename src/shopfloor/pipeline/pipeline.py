@@ -171,6 +171,14 @@ class Pipeline:
         """The newest samples that a sink refused."""
         return await self._journal.dead_letters(limit)
 
+    async def retry_dead_letters(self, ids: Sequence[int]) -> list[int]:
+        """Offer refused samples once more to the sink that refused them; the ids that there were."""
+        return await self._journal.retry(ids)
+
+    async def drop_dead_letters(self, ids: Sequence[int]) -> int:
+        """Throw refused samples away; how many letters there were."""
+        return await self._journal.drop(ids)
+
     async def journal_state(self) -> JournalState:
         """How full the journal is."""
         return await self._journal.state()

@@ -26,7 +26,7 @@ class ProcessorRunner(Runner):
         """It reads the journal under its own name and writes its output under the same name."""
         super().__init__(config, clock)
         self._build = config.build
-        self._selection = Selection(config.inputs())
+        self._selection = Selection(config.name, config.inputs())
         self._journal = journal
         self._live = live
         self._reader: Reader | None = None

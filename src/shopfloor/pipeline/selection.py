@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from shopfloor.journal import Entry, Tally
+from shopfloor.journal import Entry, Tally, addressed
 from shopfloor.plant import passes
 from shopfloor.samples import Batch
 
@@ -13,8 +13,9 @@ DAMAGED: Final = "a journal entry was damaged"
 class Selection:
     """The tags that match some patterns, each tag decided once."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        """Patterns as the plant file writes them."""
+    def __init__(self, reader: str, patterns: Sequence[str]) -> None:
+        """Patterns as the plant file writes them, of the reader of this name."""
+        self._reader = reader
         self._patterns = patterns
         self._everything = "*" in patterns
         self._wanted: dict[str, bool] = {}
@@ -25,6 +26,12 @@ class Selection:
         if batch is None:
             tallies.append(Tally(entry.offset, entry.source, "dropped", entry.samples, entry.received, DAMAGED))
             return None
+        if (retried := addressed(entry.source)) is not None:
+            reader, source = retried
+            if reader != self._reader:
+                tallies.append(Tally(entry.offset, entry.source, "filtered", len(batch), entry.received))
+                return None
+            return batch.called(source)
         if self._everything and not entry.source.startswith("$"):
             return batch if len(batch) else None
         wanted = self._wanted

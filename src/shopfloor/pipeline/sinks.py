@@ -43,7 +43,7 @@ class SinkRunner(Runner):
         super().__init__(config, clock)
         self._inbox = inbox
         self._build: Callable[[], Sink] = config.build
-        self._selection = Selection(config.tags if isinstance(config, SinkConfig) else KEPT)
+        self._selection = Selection(config.name, config.tags if isinstance(config, SinkConfig) else KEPT)
         self._journal = journal
         self._reader: Reader | None = None
         self._commits: deque[Awaitable[None]] = deque()

@@ -1,0 +1,72 @@
+"""Dead letters: offered again once, to the reader that refused them, or thrown away."""
+
+import asyncio
+from pathlib import Path
+
+from shopfloor.journal import Entry, Reader, SqliteJournal, Tally, addressed, balances
+from shopfloor.samples import Batch
+
+BEGIN = 1_767_592_800_000_000_000
+STATUSES = [0x80340000, 0]
+
+
+def batch(number: int) -> Batch:
+    return Batch("line", BEGIN, ["a/x", "a/y"], [BEGIN + number, BEGIN], [number, "text"], [0, 192], statuses=STATUSES)
+
+
+async def refuse(journal: SqliteJournal, reader: Reader, number: int) -> None:
+    refused = batch(number)
+    offset = await journal.append(refused)
+    await reader.commit(offset, [Tally(offset, "line", "rejected", 2, BEGIN, "no")], dead=[(offset, "no", refused)])
+
+
+async def next_entry(reader: Reader) -> Entry:
+    async with asyncio.timeout(20):
+        (entry,) = await reader.read()
+    return entry
+
+
+async def test_a_letter_is_offered_again_once_and_whole(tmp_path: Path) -> None:
+    """Also when two ask for it at the same time, and after it was offered."""
+    path = tmp_path / "journal.db"
+    journal = await SqliteJournal.open(path)
+    sink = await journal.reader("sink")
+    await refuse(journal, sink, 1)
+    await refuse(journal, sink, 2)
+    newest, oldest = await journal.dead_letters()
+    assert (newest.source, newest.reader, newest.reason) == ("line", "sink", "no")
+    sink.rewind()
+    given = await asyncio.gather(journal.retry([oldest.id, 999]), journal.retry([oldest.id]))
+    assert sorted(given) == [[], [oldest.id]]
+    assert await journal.retry([oldest.id]) == []
+    entry = await next_entry(sink)
+    assert addressed(entry.source) == ("sink", "line")
+    assert entry.batch is not None
+    assert (list(entry.batch), list(entry.batch.statuses or ())) == (list(batch(1)), STATUSES)
+    assert [letter.id for letter in await journal.dead_letters()] == [newest.id]
+    await sink.commit(entry.offset, [Tally(entry.offset, entry.source, "delivered", 2, entry.received)])
+    assert not [pair for pair in balances(await journal.ledger()) if pair.missing]
+    await journal.close()
+
+    journal = await SqliteJournal.open(path)
+    assert [letter.id for letter in await journal.dead_letters()] == [newest.id]
+    assert await journal.drop([newest.id, newest.id, 999]) == 1
+    assert await journal.dead_letters() == []
+    assert {row.samples for row in await journal.ledger() if row.outcome == "rejected"} == {4}, "it was refused"
+    await journal.close()
+
+
+async def test_a_letter_of_a_reader_that_is_gone_stays(tmp_path: Path) -> None:
+    """Nobody would take it: it would be lost without a word."""
+    journal = await SqliteJournal.open(tmp_path / "journal.db")
+    await refuse(journal, await journal.reader("sink"), 1)
+    (letter,) = await journal.dead_letters()
+    await journal.forget("sink")
+    assert await journal.retry([letter.id]) == []
+    assert await journal.dead_letters() == [letter]
+    await journal.close()
+
+
+async def test_an_ordinary_entry_is_addressed_to_nobody() -> None:
+    assert addressed("line") is None
+    assert addressed("$edit") is None
