@@ -333,3 +333,38 @@ def _password_file(folder: Path, users: Mapping[str, str]) -> Path:
             [program, "-b", file, user, password], check=True, capture_output=True
         )
     return file
+
+
+class MariaDb(ServerProcess):
+    """A real MariaDB on a free loopback port; its data stay in ``folder`` over stops and starts.
+
+    The user ``root`` has all rights and no password. It never waits for a disk, since no test cuts the power; the
+    transactions and their recovery are InnoDB's own.
+    """
+
+    HOW_TO_INSTALL: Final = "apt-get install mariadb-server"
+
+    def __init__(self, folder: Path, *, identity: Identity | None = None, options: Sequence[str] = ()) -> None:
+        """Make a data directory in ``folder``, which must exist; nothing runs yet.
+
+        ``identity`` is the server's certificate and turns TLS on; ``options`` are further ones of its command line.
+        """
+        install = require_program("mariadb-install-db", self.HOW_TO_INSTALL)
+        program = require_program("mariadbd", self.HOW_TO_INSTALL)
+        data, port = folder / "data", free_port()
+        small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M"]
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        subprocess.run(  # noqa: S603  # a fixed program
+            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
+             "--skip-test-db", *small, *user],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        tls = [] if identity is None else [f"--ssl-cert={identity.certificate}", f"--ssl-key={identity.key}"]
+        command = [
+            program, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
+            "--socket=s", f"--pid-file={data}/pid",  # in the data directory; a full path may be too long for a socket
+            "--skip-log-bin", "--skip-name-resolve", "--innodb-flush-method=nosync", "--sync-frm=0",
+            "--innodb-doublewrite=0",
+            *small, *user, *tls, *options,
+        ]  # fmt: skip
+        super().__init__(command, port)

@@ -28,6 +28,10 @@ class Dialect:
     create_table: str = "CREATE TABLE IF NOT EXISTS"
     create_index: str = "CREATE INDEX IF NOT EXISTS"
     create_view: str = "CREATE OR REPLACE VIEW"
+    indexes_inside: bool = False
+    """Whether CREATE TABLE has the indexes, too."""
+    row_id: str = ""
+    """A column that becomes the primary key of a table that has none, declared in full, its name first."""
 
     def quoted(self, name: str) -> str:
         """An identifier."""
@@ -64,18 +68,28 @@ def create(names: Names, table: Table) -> Iterator[str]:
     lines = [_declared(dialect, column) for column in table.columns]
     if table.key:
         lines.append(f"PRIMARY KEY ({_listed(dialect, table.key)})")
+    elif dialect.row_id:
+        lines += [dialect.row_id, f"PRIMARY KEY ({dialect.row_id.partition(' ')[0]})"]
     if table.unique:
         lines.append(f"UNIQUE ({_listed(dialect, table.unique)})")
+    if dialect.indexes_inside:
+        lines += [
+            f"INDEX {_index(names, table.name, columns)} ({_listed(dialect, columns)})" for columns in table.indexes
+        ]
     body = ",\n    ".join(lines)
     yield f"{dialect.create_table} {names.full(table.name)} (\n    {body}\n){dialect.table_suffix}"
-    for columns in table.indexes:
+    for columns in () if dialect.indexes_inside else table.indexes:
         yield index(names, table.name, columns)
 
 
 def index(names: Names, table: str, columns: Sequence[str]) -> str:
     """The statement that makes an index where it is not there."""
-    name = names.dialect.quoted(names.plain("_".join([table, *columns])))
-    return f"{names.dialect.create_index} {name} ON {names.full(table)} ({_listed(names.dialect, columns)})"
+    on = f"{names.full(table)} ({_listed(names.dialect, columns)})"
+    return f"{names.dialect.create_index} {_index(names, table, columns)} ON {on}"
+
+
+def _index(names: Names, table: str, columns: Sequence[str]) -> str:
+    return names.dialect.quoted(names.plain("_".join([table, *columns])))
 
 
 def change(names: Names, one: Change) -> Iterator[str]:

@@ -1,0 +1,256 @@
+"""What a transaction of the MySQL sink holds: samples, the newest of each tag, machines' figures, the position.
+
+Everything here runs in the connection's thread (``mysql_session``) and raises PyMySQL's errors.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import pymysql
+
+from shopfloor.samples import Batch, Rejected, Unavailable
+from shopfloor.sinks import mysql_rows
+from shopfloor.sinks.mysql_errors import about_a_row, code_of, said_by
+from shopfloor.sinks.mysql_link import Link, Row
+from shopfloor.sinks.sql import ddl
+from shopfloor.sinks.sql.facts import Fact, facts
+from shopfloor.sinks.sql.rows import Block, blocks, fit, latest, tags_of
+from shopfloor.sinks.sql.tables import HISTORY, LATEST, TAG, WRITER
+
+_AT_ONCE: Final = 500
+"""Names or keys in one statement."""
+_RESERVE: Final = 64 * 1024
+"""Bytes of a packet for all but the value itself."""
+
+Entries = Sequence[tuple[int, Batch]]
+
+
+class Position:
+    """How far this writer has come, kept in the database; ``name`` and ``session`` say who writes."""
+
+    def __init__(self, names: ddl.Names, name: str, session: str) -> None:
+        """``session`` differs for each connection: what an earlier one left under way cannot be committed any more."""
+        self._table = names.full(WRITER.name)
+        self._name = name
+        self._session = session
+
+    def take(self, link: Link) -> int:
+        """Take the position over; returns it."""
+        link.execute(
+            f"INSERT INTO {self._table} (name, position, session, written) "  # noqa: S608  # own text
+            "VALUES (%s, -1, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE session = %s",
+            (self._name, self._session, self._session),
+        )
+        position: int = link.value(f"SELECT position FROM {self._table} WHERE name = %s", (self._name,))  # noqa: S608
+        link.commit()
+        return position
+
+    def move(self, link: Link, offset: int) -> None:
+        """Part of a transaction. Raises Unavailable when somebody else has taken the position over."""
+        moved = link.execute(
+            f"UPDATE {self._table} SET position = %s, written = UTC_TIMESTAMP(6) "  # noqa: S608  # own text
+            "WHERE name = %s AND session = %s",
+            (offset, self._name, self._session),
+        )
+        if moved != 1:
+            raise Unavailable("the position of this writer was changed by somebody else; it is read again")
+
+    def holder(self, link: Link) -> str:
+        """The session that had it last; empty: nobody."""
+        session: str | None = link.value(
+            f"SELECT session FROM {self._table} WHERE name = %s",  # noqa: S608  # own text
+            (self._name,),
+        )
+        link.commit()
+        return session or ""
+
+
+class Tables:
+    """Writes into Shopfloor's own tables."""
+
+    def __init__(self, link: Link, names: ddl.Names, *, loads: bool, packet: int) -> None:
+        """``loads``: whether the server takes LOAD DATA LOCAL; ``packet``: its max_allowed_packet, bytes."""
+        self._link = link
+        self._names = names
+        self._loads = loads
+        # written as text a byte takes two, as a hexadecimal number or with a backslash
+        self.longest = max(1024, (packet - _RESERVE) // 2)
+        self._ids: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Learn the tags that are there."""
+        self._ids = {}
+        self._learn(self._link.rows(f"SELECT name, id FROM {self._names.full(TAG.name)}"))  # noqa: S608  # own text
+        self._link.commit()
+
+    def check(self, batch: Batch) -> None:
+        """Raise Rejected for samples that cannot be held."""
+        fit(batch, nul=True, longest=self.longest)
+
+    def put(self, entries: Entries, *, bulk: bool) -> None:
+        """Part of a transaction: the samples of these entries, and what is made of them.
+
+        ``bulk`` False: by statements that name the row which the server refuses.
+        """
+        found = blocks(entries, self._ids)
+        for block in found:
+            if bulk and self._loads:
+                self._load(block)
+            else:
+                self._insert(self._names.full(HISTORY.name), mysql_rows.rows(block))
+        for block in latest(found):
+            self._insert(self._names.full(LATEST.name), mysql_rows.rows(block), _newer(LATEST.names[1:]))
+        self._put_facts(facts(entries))
+
+    def know(self, entries: Entries) -> None:
+        """Have an id for each tag; a transaction of its own."""
+        unknown = sorted(tags_of(entries) - self._ids.keys())  # so two writers wait for each other in one direction
+        if not unknown:
+            return
+        table = self._names.full(TAG.name)
+        for some in _portions(unknown, _AT_ONCE):
+            self._link.execute_many(
+                f"INSERT INTO {table} (name) VALUES (%s) ON DUPLICATE KEY UPDATE name = name",  # noqa: S608  # own text
+                [(name,) for name in some],
+            )
+            found = f"SELECT name, id FROM {table} WHERE name IN ({_places(some)})"  # noqa: S608  # own text
+            self._learn(self._link.rows(found, some))
+        self._link.commit()
+
+    def _learn(self, rows: Iterable[Row]) -> None:
+        for name, number in rows:
+            self._ids[name] = number
+
+    def _load(self, block: Block) -> None:
+        for part in mysql_rows.loads(block):
+            # The name is no file's: it is never looked at (mysql_session).
+            rows, warnings = self._link.load(
+                f"LOAD DATA LOCAL INFILE 'shopfloor' INTO TABLE {self._names.full(HISTORY.name)} "
+                f"{mysql_rows.FORMAT} {part.fields}",
+                part.content,
+            )
+            if rows != part.rows or warnings:
+                raise Doubtful(f"{rows} of {part.rows} rows, {warnings} warnings")
+
+    def _insert(self, table: str, rows: Iterable[Row], suffix: str = "") -> None:
+        text = f"INSERT INTO {table} ({self._names.columns(HISTORY)}) VALUES ({_places(HISTORY.columns)}){suffix}"  # noqa: S608  # own text
+        self._link.execute_many(text, rows)
+
+    def _put_facts(self, found: Sequence[Fact]) -> None:
+        for name in dict.fromkeys(fact.table.name for fact in found):
+            mine = [fact for fact in found if fact.table.name == name]
+            table, full = mine[0].table, self._names.full(name)
+            same = " AND ".join(f"{self._names.dialect.quoted(column)} = %s" for column in table.replaces)
+            for some in _portions(mine, _AT_ONCE):
+                self._link.execute(
+                    f"DELETE FROM {full} WHERE {' OR '.join([f'({same})'] * len(some))}",  # noqa: S608  # own text
+                    [value for fact in some for value in fact.key],
+                )
+            columns, places = self._names.columns(table), _places(table.columns)
+            self._link.execute_many(
+                f"INSERT INTO {full} ({columns}) VALUES ({places})",  # noqa: S608  # own text
+                [row for fact in mine for row in fact.rows],
+            )
+
+
+class Doubtful(Exception):
+    """LOAD DATA LOCAL took something else than it was given, which it says by warnings only."""
+
+
+Target = Tables
+"""Where samples go."""
+
+
+def write(link: Link, target: Target, position: Position, entries: Entries) -> None:
+    """Hold these entries, in one transaction. Raises Rejected for samples that are refused, with their places."""
+    for _, batch in entries:
+        target.check(batch)
+    target.know(entries)
+    try:
+        _store(link, target, position, entries, bulk=True)
+    except Doubtful:
+        link.roll_back()
+    else:
+        return
+    try:
+        _store(link, target, position, entries, bulk=False)
+    except pymysql.MySQLError as error:
+        if not about_a_row(error):
+            raise
+        link.roll_back()
+        if len(entries) > 1:  # the pipeline offers them again one by one
+            raise Rejected(_refusal(error)) from error
+        offset, batch = entries[0]
+        raise _culprits(
+            lambda places: _tried(link, target, [(offset, batch.select(places))]), len(batch), error
+        ) from error
+
+
+def _store(link: Link, target: Target, position: Position, entries: Entries, *, bulk: bool) -> None:
+    try:
+        target.put(entries, bulk=bulk)
+    except pymysql.MySQLError as error:
+        if bulk and about_a_row(error):
+            raise Doubtful(str(error)) from error
+        raise
+    position.move(link, entries[-1][0])
+    link.commit()
+
+
+def _tried(link: Link, target: Target, entries: Entries) -> pymysql.MySQLError | None:
+    """Why the server refuses these; what it takes is rolled back."""
+    try:
+        target.put(entries, bulk=False)
+    except pymysql.MySQLError as error:
+        if not about_a_row(error):
+            raise
+        return error
+    finally:
+        if link.open:
+            link.roll_back()
+    return None
+
+
+def _culprits(
+    refusal: Callable[[Sequence[int]], pymysql.MySQLError | None], size: int, error: pymysql.MySQLError
+) -> Rejected:
+    """Which samples of a batch the server refuses: tried in halves."""
+    found: list[int] = []
+    reasons: dict[str, None] = {}
+    waiting: list[tuple[Sequence[int], pymysql.MySQLError]] = [(range(size), error)]
+    while waiting:
+        places, why = waiting.pop()
+        if len(places) == 1:
+            found.append(places[0])
+            reasons.setdefault(_refusal(why))
+            continue
+        middle = len(places) // 2
+        halves = [(half, refusal(half)) for half in (places[:middle], places[middle:])]
+        bad = [(half, again) for half, again in halves if again is not None]
+        # each half alone is taken, both together are not: the later one has to go
+        waiting += bad or [([place], why) for place in places[middle:]]
+    return Rejected("; ".join(list(reasons)[:3]), sorted(found))
+
+
+def _refusal(error: pymysql.MySQLError) -> str:
+    return f"the database refuses it: {said_by(error)} ({code_of(error)})"
+
+
+def _newer(columns: Sequence[str]) -> str:
+    """The end of an INSERT that replaces a row by a newer one.
+
+    MySQL assigns from left to right and sees what it has assigned, so the times by which it compares come last.
+    """
+    newer = "VALUES(`time`) > `time` OR (VALUES(`time`) = `time` AND VALUES(`nanos`) >= `nanos`)"
+    ordered = [name for name in columns if name not in ("time", "nanos")] + ["nanos", "time"]
+    assigned = ", ".join(f"`{name}` = IF({newer}, VALUES(`{name}`), `{name}`)" for name in ordered)
+    return f" ON DUPLICATE KEY UPDATE {assigned}"
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _portions(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
