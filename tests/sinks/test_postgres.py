@@ -1,8 +1,7 @@
 """The PostgreSQL sink against a real server, looked at by a connection of the test's own."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,6 @@ from shopfloor.testing.contracts.values import EVERY_VALUE
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Postgres
 from tests.sinks.postgres import NOW, Client, config
-
-NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Postgres) -> Client:
-    return Client(server.port, f"plant_{next(NUMBERS)}")
 
 
 def batch(*samples: Sample) -> Batch:
@@ -62,8 +48,8 @@ class TestPostgres(SinkContract):
     keeps = frozenset(EVERY_VALUE) - {"text"}  # it has the character NUL
 
     @pytest.fixture(autouse=True)
-    def _server(self, server: Postgres, client: Client) -> None:
-        self.server, self.client = server, client
+    def _server(self, postgres: Postgres, client: Client) -> None:
+        self.server, self.client = postgres, client
 
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:  # noqa: ARG002  # the server keeps its own

@@ -35,7 +35,7 @@ def encoded(block: Block) -> Iterator[bytes]:
 
 
 def _chunk(block: Block, part: slice) -> bytes:
-    statuses = _column(block.statuses, np.int64, part)
+    statuses = _column(block.statuses, np.uint32, part)
     servers = _column(block.server_times, np.int64, part)
     if not statuses.any() and not servers.any():
         return _rows(block, part, None, with_status=False, with_server=False)
@@ -70,7 +70,7 @@ def _rows(
         (">i8", column(block.entries, np.int64)),
         (">i4", column(block.places, np.int32)),
         (">i4", column(block.qualities, np.uint16)),
-        (">i8", column(block.statuses, np.int64)) if with_status else None,
+        (">i8", column(block.statuses, np.uint32)) if with_status else None,
         (">i8", server_micros - _EPOCH) if with_server else None,
         (">i2", servers - server_micros * 1000) if with_server else None,
     ]

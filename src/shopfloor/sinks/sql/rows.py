@@ -45,7 +45,7 @@ class Block:
     places: "array[int]" = field(default_factory=lambda: array("i"))
     """Of the sample in its journal entry as it was offered."""
     qualities: "array[int]" = field(default_factory=lambda: array("H"))
-    statuses: "array[int]" = field(default_factory=lambda: array("q"))
+    statuses: "array[int]" = field(default_factory=lambda: array("I"))
     """0: there is none, the column is NULL."""
     server_times: "array[int]" = field(default_factory=lambda: array("q"))
     """ns UTC; 0: there is none, the column is NULL."""
@@ -67,7 +67,7 @@ class Block:
         self.entries.extend(array("q", (offset,)) * size)
         self.places.extend(array("i", range(size)))
         self.qualities.extend(batch.qualities)
-        self.statuses.extend(repeat(0, size) if batch.statuses is None else batch.statuses)
+        self.statuses.extend(array("I", bytes(4 * size)) if batch.statuses is None else batch.statuses)
         self.server_times.extend(array("q", bytes(8 * size)) if batch.server_times is None else batch.server_times)
         self.values.extend(values)
 
