@@ -13,11 +13,11 @@ from shopfloor.testing.clocks import instant
 NOW = instant("2026-01-05T06:00:00Z") + 123_456_789
 
 CONTENT = """
-    SELECT t.name, (extract(epoch FROM date_trunc('second', h.time))::bigint * 1000000
+    SELECT t.name, (extract(epoch FROM date_trunc('second', h.time))::numeric * 1000000
                     + (extract(microseconds FROM h.time)::bigint % 1000000)) * 1000 + h.nanos,
            h.double_value, h.bigint_value, h.numeric_value, h.bool_value, h.text_value, h.bytes_value, h.quality,
            coalesce(h.status, 0),
-           coalesce((extract(epoch FROM date_trunc('second', h.server_time))::bigint * 1000000
+           coalesce((extract(epoch FROM date_trunc('second', h.server_time))::numeric * 1000000
                      + (extract(microseconds FROM h.server_time)::bigint % 1000000)) * 1000 + h.server_nanos, 0)
     FROM {schema}.history h JOIN {schema}.tag t ON t.id = h.tag_id ORDER BY h.entry, h.place
 """
@@ -52,7 +52,7 @@ class Client:
         if not await self.ask("SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'history'", self.schema):
             return []
         return [
-            Sample(tag, time, _value(values), quality, status, server)
+            Sample(tag, int(time), _value(values), quality, status, int(server))
             for tag, time, *values, quality, status, server in await self.ask(CONTENT)
         ]
 

@@ -69,6 +69,7 @@ async def prepare(connection: Connection, names: ddl.Names, schema: Schema = SCH
     if await there.fetchone() is None:
         await _execute(connection, f"CREATE SCHEMA {DIALECT.quoted(names.schema)}")
     found = await _columns(connection, names)
+    await _rights(connection, [names.full(table.name) for table in schema.tables if names.plain(table.name) in found])
     version = await _version(connection, names, found)
     if version > schema.version:
         raise Misconfigured(
@@ -81,7 +82,6 @@ async def prepare(connection: Connection, names: ddl.Names, schema: Schema = SCH
     found = await _columns(connection, names)
     for table in schema.tables:
         _fits(names, table, found)
-    await _rights(connection, names, schema)
     if missing or version < schema.version:
         await _views(connection, names)
         await _execute(
@@ -143,18 +143,16 @@ def _fits(names: ddl.Names, table: Table, found: dict[str, dict[str, ddl.Found]]
         )
 
 
-async def _rights(connection: Connection, names: ddl.Names, schema: Schema) -> None:
-    tables = [names.full(table.name) for table in schema.tables]
+async def _rights(connection: Connection, tables: Sequence[str]) -> None:
     rows = await connection.execute(
         "SELECT t, p FROM unnest(%s::text[]) t CROSS JOIN unnest(%s::text[]) p WHERE NOT has_table_privilege(t, p)",
-        [tables, list(RIGHTS)],
+        [list(tables), list(RIGHTS)],
     )
     lacking = await rows.fetchall()
     if lacking:
         table, right = lacking[0]
         raise Misconfigured(
-            f"this user may not {right} in {table}; GRANT {', '.join(RIGHTS)} ON ALL TABLES IN SCHEMA "
-            f"{DIALECT.quoted(names.schema)} to it"
+            f"this user may not {right} in {table}; GRANT {', '.join(RIGHTS)} ON ALL TABLES IN its SCHEMA to it"
         )
 
 
