@@ -1,5 +1,6 @@
 """What the tests of the PostgreSQL sink share: a server for all of them, a schema for each, and what is in it."""
 
+import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -46,6 +47,14 @@ class Client:
         async with connection:
             cursor = await connection.execute(statement.replace("{schema}", self.schema).encode(), parameters or None)
             return await cursor.fetchall() if cursor.description else []
+
+    async def hold(self, statement: str, held: asyncio.Event, release: asyncio.Event, name: str = "test") -> None:
+        """Do something in a transaction that ends with ``release``; ``held`` tells that it was done."""
+        connection = await psycopg.AsyncConnection.connect(**self._where, application_name=name)
+        async with connection:
+            await connection.execute(statement.replace("{schema}", self.schema).encode())
+            held.set()
+            await release.wait()
 
     async def samples(self) -> Sequence[Sample]:
         """Everything in the history, in the order in which it came."""

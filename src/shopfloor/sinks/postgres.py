@@ -25,6 +25,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from shopfloor.plant.components import Form, FromEnvironment, Secret, SinkConfig
 from shopfloor.plant.model import Plant
@@ -57,7 +58,10 @@ def _dsn(text: object) -> object:
     if not parts.get("dbname") and not parts.get("service"):
         raise ValueError("names no database; write postgresql://user@host:5432/database")
     if parts.get("password") and not isinstance(text, FromEnvironment):
-        raise ValueError("a password must not stand in the plant file; write `password: ${NAME}` and set NAME")
+        # The text of this error never shows the value, so it is not one that quotes its input.
+        raise PydanticCustomError(
+            "secret", "a password must not stand in the plant file; write `password: ${NAME}` and set NAME"
+        )
     return str(text)
 
 

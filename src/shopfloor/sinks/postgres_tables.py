@@ -173,7 +173,11 @@ async def _hypertable(connection: Connection, names: ddl.Names) -> None:
 
 async def temporary(connection: Connection, names: ddl.Names) -> None:
     """Make NEW, which is empty at the begin of each transaction."""
-    await _execute(connection, f"CREATE TEMPORARY TABLE {NEW} (LIKE {names.full(HISTORY.name)}) ON COMMIT DELETE ROWS")
+    await _execute(
+        connection,
+        f"CREATE TEMPORARY TABLE {NEW} ON COMMIT DELETE ROWS AS "  # noqa: S608  # own text
+        f"SELECT {names.columns(HISTORY)} FROM {names.full(HISTORY.name)} WITH NO DATA",
+    )
 
 
 async def _execute(connection: Connection, statement: str, parameters: list[Any] | None = None) -> None:

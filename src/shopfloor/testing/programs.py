@@ -292,12 +292,14 @@ class Postgres(ServerProcess):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        self.kill()  # what it holds goes anyway
         super().__exit__(kind, error, trace)
         self._home.cleanup()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        await to_thread(self.kill)
         await super().__aexit__(kind, error, trace)
         self._home.cleanup()
 
