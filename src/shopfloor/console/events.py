@@ -25,7 +25,8 @@ from shopfloor.kpi.facts import BAD, Bad, Known
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import resolve
 from shopfloor.plant import Machine
-from shopfloor.processors.machine import RATIOS, WINDOWS, MachineKpiConfig
+from shopfloor.processors.machine import WINDOWS, MachineKpiConfig
+from shopfloor.processors.making import RATIOS
 from shopfloor.samples import Value
 
 MOST: Final = 1_000

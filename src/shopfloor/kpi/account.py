@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from shopfloor.kpi.spread import CycleTimes
+
 Quantity = int | float
 
 
@@ -60,6 +62,12 @@ class Account:
     """Scrap by reason; "" where none was given."""
     lost_to: dict[str, Loss] = field(default_factory=dict[str, Loss])
     """Of a line: its stops by the machine that it stood for."""
+    cycles: CycleTimes | None = None
+    """Its single cycles; None where nobody asked for them, or there was none."""
+    products: dict[str, "Account"] = field(default_factory=dict[str, "Account"])
+    """What of it is of which product; "" while none was said. Empty where no tag tells the product."""
+    orders: dict[str, "Account"] = field(default_factory=dict[str, "Account"])
+    """Likewise of which order."""
 
     @property
     def length(self) -> int:
@@ -106,6 +114,11 @@ class Account:
             self.scrapped(reason, quantity)
         for machine, loss in other.lost_to.items():
             self.lose_to(machine, loss.time, loss.count)
+        if other.cycles is not None:
+            self.cycles = self.cycles or CycleTimes()
+            self.cycles += other.cycles
+        _join(self.products, other.products)
+        _join(self.orders, other.orders)
         return self
 
     def record(self) -> dict[str, Any]:
@@ -128,3 +141,9 @@ class Account:
 def recorded(losses: Mapping[str, Loss]) -> dict[str, Any]:
     """Losses as they are stored, in the order of their names."""
     return {name: {"count": loss.count, "seconds": loss.time / 1e9} for name, loss in sorted(losses.items())}
+
+
+def _join(parts: dict[str, Account], others: Mapping[str, Account]) -> None:
+    for name, other in others.items():
+        part = parts.setdefault(name, Account())
+        part += other

@@ -8,12 +8,17 @@ import msgspec
 
 from shopfloor.samples import Value
 
-Role = Literal["state", "mode", "good", "scrap", "total", "product", "fault", "scrap_reason"]
+Role = Literal[
+    "state", "mode", "good", "scrap", "total", "product", "order", "quantity", "cycle", "cycle_time", "fault",
+    "scrap_reason",
+]  # fmt: skip
 """What a tag tells of a machine."""
 
 
 _STATES: Final = frozenset({"state", "mode"})
 """Roles out of which states are derived."""
+_NAMES: Final = frozenset({"product", "order"})
+"""Roles out of which it is derived what is made: a name holds until another one is said."""
 
 
 class Bad:
@@ -26,6 +31,8 @@ class Bad:
 BAD: Final = Bad()
 Known = Value | Bad
 _BAD_EXTENSION: Final = 1
+_BASE: Final = 3600 * 10**9
+"""How much more is kept than is judged, ns: the first cycle begins with a unit that was made before."""
 NEVER: Final = 2**63 - 1
 """A time after all others."""
 
@@ -80,6 +87,13 @@ class Timeline:
         """The samples from ``start`` on, before ``end``."""
         for place in range(bisect_left(self.times, start), bisect_left(self.times, end)):
             yield self.times[place], self.values[place]
+
+    def next_said(self, time: int) -> int:
+        """When the next sample after ``time`` comes that says anything; NEVER when there is none."""
+        for place in range(bisect_right(self.times, time), len(self.times)):
+            if self.values[place] is not BAD and self.values[place] is not None:
+                return self.times[place]
+        return NEVER
 
     def forget(self, before: int) -> None:
         """Drop samples before ``before``, all but the last of them: it says what holds from there on."""
@@ -167,11 +181,16 @@ class Facts:
         """What was before matters no more, and is not known."""
         self.stirred = 0
         """From when on something new is known since whoever derives states from it looked last; NEVER: nothing."""
+        self.switched = 0
+        """Likewise of what is made."""
 
     def take(self, role: Role, time: int, value: Known, source: str) -> Touched | None:
         """A sample; the time that it may change, None for nothing."""
         self.sources.setdefault(role, source)
         touched = self.lines[role].put(time, value)
+        if role in _NAMES and touched is not None:
+            self.switched = min(self.switched, time)
+            return Touched(time, self.lines[role].next_said(time))
         return self._stir(touched) if role in _STATES else touched
 
     def lose(self, source: str, time: int) -> Touched | None:
@@ -223,7 +242,7 @@ class Facts:
         since = standing if standing > self.floor else 0
         self.floor = before
         for line in self.lines.values():
-            line.forget(before)
+            line.forget(before - _BASE)
         for presence in self.presence.values():
             presence.forget(before)
         self.edits = [edit for edit in self.edits if edit.end > before and (edit.end != NEVER or edit.start >= since)]
@@ -240,7 +259,7 @@ class Facts:
 
     def load(self, known: Mapping[str, Any]) -> None:
         """What ``dump`` gave, as far as the roles are the same."""
-        self.stirred = 0
+        self.stirred = self.switched = 0
         for role, line in self.lines.items():
             line.times, line.values = known["lines"].get(role, ([], []))
         self.sources = {role: source for role, source in known["sources"].items() if role in self.lines}

@@ -136,6 +136,7 @@ class Bottleneck(Flow):
         bottleneck = self.parts[self._pace]
         account = Account()
         account += bottleneck.account(stretch, calendar, now)
+        account.products, account.orders = {}, {}  # they are of its units, not of the line's
         _lose(account, bottleneck.id, account)
         self._count(account, stretch, calendar, now)
         return account

@@ -1,11 +1,12 @@
 """One machine: its facts come in, any stretch of time can be evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import Calendar, Stretch
+from shopfloor.kpi.cycles import Cycle, Cycles, running_throughout
 from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.running import Running, Stop
@@ -30,6 +31,8 @@ class Machine:
         self.spec = spec
         self.facts = facts or Facts(spec.roles)
         self.production = Production(spec, self.facts)
+        self.orders = self.production.orders
+        self.cycles = Cycles(spec, self.facts, self.production, self.orders)
         self.running = Running(spec, self.facts, self.production)
 
     @property
@@ -39,8 +42,29 @@ class Machine:
 
     def evaluate(self, stretch: Stretch, calendar: Calendar, now: int) -> Account:
         """Times and quantities of a stretch as far as ``now``; what lies behind it is left out."""
-        account = Account()
         end = min(stretch.end, now)
+        if end <= stretch.start:
+            return Account()
+        if not self.orders.told:
+            return self._evaluate(stretch, end, calendar, now)
+        account = Account()
+        for start, until, product, order in self.orders.parts(stretch.start, end):
+            part = self._evaluate(stretch._replace(start=start, end=until), until, calendar, now)
+            account += part
+            self._share(account, part, product, order)
+        return account
+
+    def _share(self, account: Account, part: Account, product: str, order: str) -> None:
+        """Say of a part of an account what was made in it."""
+        mine = account.products.setdefault(product, Account())
+        mine += part
+        if "order" in self.spec.roles:
+            mine = account.orders.setdefault(order, Account())
+            mine += part
+
+    def _evaluate(self, stretch: Stretch, end: int, calendar: Calendar, now: int) -> Account:
+        """A stretch in which one thing is made."""
+        account = Account()
         pieces = list(self._pieces(stretch, end, now))
         for piece in pieces:
             account.times[piece.name] += piece.end - piece.start
@@ -48,7 +72,25 @@ class Machine:
                 self._lose(account, piece, piece.stop, calendar)
         if pieces:
             self.production.account(account, [piece.start for piece in pieces], [piece.name for piece in pieces], end)
+        if self.spec.cycles != "none":
+            self.cycles.add(account, stretch.start, end, self._ran(pieces, calendar, now))
         return account
+
+    def timed(self, start: int, end: int, calendar: Calendar, now: int) -> Iterator[Cycle]:
+        """The single cycles that ended from ``start`` on, before ``end``."""
+        pieces = list(self.pieces(start, end, calendar, now))
+        return self.cycles.between(start, end, self._ran(pieces, calendar, now))
+
+    def _ran(self, pieces: list[Piece], calendar: Calendar, now: int) -> Callable[[int, int], bool]:
+        """Tells whether it ran all the time from one moment to another that lies in ``pieces``."""
+        stood = [(piece.start, piece.end) for piece in pieces if piece.name is not TimeClass.PRODUCTION]
+        first = pieces[0].start if pieces else now
+
+        def ran(start: int, end: int) -> bool:
+            before = self.pieces(start, first, calendar, now) if start < first else ()
+            return running_throughout(stood, start, end) and all(piece.name is TimeClass.PRODUCTION for piece in before)
+
+        return ran
 
     def pieces(self, start: int, end: int, calendar: Calendar, now: int) -> Iterator[Piece]:
         """As what the time from ``start`` to ``end`` counts, without a gap, until ``now``: what ``evaluate`` adds."""
@@ -139,12 +181,17 @@ class Machine:
     def forget(self, before: int, now: int) -> None:
         """Drop what matters only to the time before; of a stop that reaches further the reasons are kept."""
         stop = self.running.stop_at(before, now)
+        self.orders.forget(before)
         self.facts.forget(before, before if stop is None else stop.start)
 
     def affected(self, touched: Touched, now: int) -> Touched:
         """The time whose evaluation a fact may change: stops are judged as wholes."""
         start, end = self.running.whole(touched.start, min(touched.end, now), now)
-        return Touched(start, NEVER if touched.end == NEVER else end)
+        if touched.end == NEVER:
+            return Touched(start, NEVER)
+        if self.spec.cycles != "none" and (after := self.cycles.after(end)) is not None:
+            end = max(end, after + 1)  # the cycle that goes over its end
+        return Touched(start, end)
 
 
 _CLASSES: Final = {

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from shopfloor.kpi.account import OUTSIDE, Account, Quantity, TimeClass
 from shopfloor.kpi.counting import Units, units
-from shopfloor.kpi.facts import BAD, NEVER, Facts, Role
+from shopfloor.kpi.facts import NEVER, Facts, Role
+from shopfloor.kpi.orders import Orders
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import key
 
@@ -17,6 +18,7 @@ class Production:
         """A view of the facts: what comes in later is seen."""
         self._spec = spec
         self._facts = facts
+        self.orders = Orders(spec, facts)
 
     def units(self, role: Role, start: int, end: int) -> Iterator[Units]:
         """What a tag counted from ``start`` on, before ``end``."""
@@ -27,6 +29,15 @@ class Production:
     def _gap(self, role: Role) -> Callable[[int, int], bool]:
         facts, stale = self._facts, self._spec.stale
         return lambda since, until: facts.known_until(role, since, stale) < until
+
+    def between(self, start: int, end: int) -> list[tuple[int, Quantity, Quantity]]:
+        """When how many good units and how much scrap were counted, from ``start`` on, before ``end``."""
+        found: dict[int, dict[Role, Quantity]] = {}
+        for role in self._spec.counted:
+            for unit in self.units(role, start, end):
+                made = found.setdefault(unit.time, {"good": 0, "scrap": 0, "total": 0})
+                made[role] += unit.quantity
+        return [(time, *self._split(made)) for time, made in sorted(found.items())]
 
     def times(self, start: int, end: int) -> list[int]:
         """When units were counted, each time once."""
@@ -80,16 +91,10 @@ class Production:
         """Units of time that is not known cannot be set against the time that they took."""
         if unit.beyond or name is TimeClass.UNKNOWN:
             account.beyond += unit.quantity
-        elif (ideal := self._ideal(unit.time)) is not None:
+        elif (ideal := self.orders.ideal(unit.time)) is not None:
             account.ideal += round(ideal * unit.quantity)
         else:
             account.without_ideal += unit.quantity
-
-    def _ideal(self, time: int) -> int | None:
-        product = self._facts.value_at("product", time)
-        if product is not BAD and product is not None:
-            return self._spec.products.get(str(product), self._spec.ideal_cycle)
-        return self._spec.ideal_cycle
 
     def _why(self, time: int) -> str:
         code = key(self._facts.value_at("scrap_reason", time))

@@ -7,7 +7,7 @@ Nothing happens but at a tick, so how samples were cut into batches leaves no tr
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -114,6 +114,8 @@ class Windows:
         """The stops that were given, by their beginning."""
         self._news = NEVER
         """Since when something may have changed that no stop was given for."""
+        self.forgetting: list[Callable[[int, int], None]] = []
+        """Told before what lies before a time is forgotten: that time, and now."""
 
     @property
     def begun(self) -> bool:
@@ -303,6 +305,20 @@ class Windows:
                 total += self._accounts[place]
         return total
 
+    def span(self, start: int, end: int, now: int) -> Account:
+        """The account of any time, closed or not; what is known of whole cells is not evaluated again."""
+        total = Account()
+        for part in self._calendar.cells(start) if start < end else ():
+            if part.start >= end:
+                break
+            place = bisect_left(self._cells, part.start, key=lambda cell: cell.start)
+            if start <= part.start and part.end <= end and place < len(self._cells) and self._cells[place] == part:
+                total += self._accounts[place]
+            else:
+                stretch = part.stretch._replace(start=max(part.start, start), end=min(part.end, end))
+                total += self.machine.evaluate(stretch, self._calendar, now)
+        return total
+
     def live(self, now: int) -> tuple[Window, Account] | None:
         """The running shift, or the day where there is none, until ``now``; None while nothing is known."""
         if not self.begun or now <= self._closed:
@@ -329,6 +345,8 @@ class Windows:
             return
         keep = self._day_of(floor)
         cut = bisect_left(self._cells, keep, key=lambda cell: cell.start)
+        for tell in self.forgetting:
+            tell(keep, now)
         del self._cells[:cut], self._accounts[:cut]
         self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
         self._stops = {start: stop for start, stop in self._stops.items() if start >= keep}
@@ -337,7 +355,7 @@ class Windows:
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""
         return {
-            "plan": self._plan(),
+            "plan": self.plan(),
             "first": self._cells[0].start if self._cells else 0,
             "accounts": self._accounts,
             "given": [(*key, *given) for key, given in self._given.items()],
@@ -358,7 +376,7 @@ class Windows:
         self._given = {(kind, start): (revision, _account(given)) for kind, start, revision, given in known["given"]}
         if not known["first"]:
             return
-        if known["plan"] == self._plan():
+        if known["plan"] == self.plan():
             self._cells = list(self._between(known["first"], self._closed))
             self._accounts = [_account(account) for account in known["accounts"]]
             return
@@ -371,7 +389,7 @@ class Windows:
         starts = {(window.kind, window.start) for window in self._windows(self._cells)}
         self._given = {key: given for key, given in self._given.items() if key in starts}
 
-    def _plan(self) -> str:
+    def plan(self) -> str:
         """Tells one plant file from another, as far as it matters here."""
         return hashlib.sha256(repr((self.machine.plan, self._calendar.plan)).encode()).hexdigest()
 

@@ -7,6 +7,7 @@ from shopfloor.plant.calendar import format_clock, overlap
 from shopfloor.plant.components import ProcessorConfig, SourceConfig, passes
 from shopfloor.plant.linecheck import check_lines
 from shopfloor.plant.model import Plant
+from shopfloor.plant.ordercheck import check_orders
 from shopfloor.plant.reader import Place, Reader
 from shopfloor.plant.shiftcheck import check_exceptions
 from shopfloor.plant.wording import meant
@@ -19,6 +20,7 @@ def crosscheck(reader: Reader, plant: Plant) -> None:
     check_lines(reader, plant)
     _shifts(reader, plant)
     check_exceptions(reader, plant)
+    check_orders(reader, plant)
     _allowed(reader, plant)
     _circles(reader, plant)
     declared = _declared(reader, plant)

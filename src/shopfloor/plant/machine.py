@@ -9,8 +9,13 @@ from shopfloor.plant.line import Targets
 from shopfloor.plant.units import DURATION_UNITS, Duration
 
 MINUTE: Final = DURATION_UNITS["min"]
-ROLES: Final = ("state", "mode", "good", "scrap", "total", "product", "fault", "scrap_reason")
+ROLES: Final = (
+    "state", "mode", "good", "scrap", "total", "product", "order", "quantity", "cycle", "cycle_time", "fault",
+    "scrap_reason",
+)  # fmt: skip
 """Keys of a machine that name a tag which says something about it."""
+CYCLE_UNITS: Final = {"ms": DURATION_UNITS["ms"], "s": DURATION_UNITS["s"], "min": DURATION_UNITS["min"]}
+"""ns of the units in which a PLC may say how long a cycle took."""
 StateName = Literal["running", "idle", "setup", "down", "planned", "blocked", "unknown"]
 """The states of the time model (kpi.states.State)."""
 
@@ -71,7 +76,29 @@ class Machine(Strict):
         default=None,
         description="Where a counter begins anew at 0: 65536 for 16 bits. Else a smaller value is a reset.",
     )
-    product: TagName | None = Field(default=None, description="The tag that says what is made.")
+    product: TagName | None = Field(
+        default=None, description="The tag that says what is made; without it the order's product is."
+    )
+    order: TagName | None = Field(
+        default=None, description="The tag that says which order is made, by its id in `orders`."
+    )
+    quantity: TagName | None = Field(default=None, description="The tag that says how many units the order wants.")
+    cycles: Literal["none", "windows", "each"] = Field(
+        default="none",
+        description="Whether single cycles are timed: `windows` for hours, shifts and days, `each` gives every cycle, "
+        "too.",
+    )
+    cycle: TagName | None = Field(
+        default=None, description="The tag whose edge ends each cycle; without it a unit does."
+    )
+    cycle_edge: Literal["rising", "falling"] = Field(default="rising", description="Which edge of `cycle`.")
+    cycle_time: TagName | None = Field(
+        default=None, description="The tag that says how long the cycle took that has just ended; each value is one."
+    )
+    cycle_unit: Literal["ms", "s", "min"] = Field(default="s", description="The unit of `cycle_time`.")
+    units_per_cycle: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1, description="How many units one cycle makes: the cavities of a mould."
+    )
     fault: TagName | None = Field(default=None, description="The tag that gives the fault code; 0 is none.")
     reasons: dict[str, ReasonPath] = Field(default={}, description="What fault codes mean: `{17: machine/hydraulics}`.")
     scrap_reason: TagName | None = Field(default=None, description="The tag that says why a unit is scrap.")

@@ -21,6 +21,7 @@ from shopfloor.plant.components import (
 )
 from shopfloor.plant.line import Line
 from shopfloor.plant.machine import Machine, Reason
+from shopfloor.plant.orders import Order
 from shopfloor.plant.shifts import CalendarException, Shift
 from shopfloor.plant.units import DURATION_UNITS, Duration, Size
 from shopfloor.seams import Sink
@@ -143,6 +144,7 @@ class Plant(Strict):
     )
     machines: list[Machine] = Field(default=[], description="The machines and the tags that describe them.")
     lines: list[Line] = Field(default=[], description="The lines, with their machines in the order of flow.")
+    orders: list[Order] = Field(default=[], description="Planned orders: what is to be made, how many, until when.")
     sources: Sequence[SourceConfig] = Field(default=[], description="Where samples come from.")
     processors: Sequence[ProcessorConfig] = Field(default=[], description="What is worked out of samples.")
     sinks: Sequence[SinkConfig] = Field(default=[], description="Where samples go.")

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
-from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Role, pack, unpack
+from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Role, Touched, pack, unpack
 from shopfloor.kpi.figures import Figures, Policy, figures
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
@@ -20,19 +20,18 @@ from shopfloor.plant.components import Name, ProcessorConfig
 from shopfloor.plant.line import machines_of
 from shopfloor.plant.machine import Machine as MachineConfig
 from shopfloor.plant.model import Plant
+from shopfloor.plant.ordercheck import orders_of
+from shopfloor.plant.orders import Order
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.processors.machine_lines import Told, lines_of, rolled, together
+from shopfloor.processors.making import RATIOS, SURE, Making, made, shares
 from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
 TICK: Final = "$clock/tick"
-RATIOS: Final = ("oee", "availability", "performance", "quality")
-"""Figures that are given as tags of their own; the records have all of them."""
 EDIT: Final = "$edit/"
 """Before a machine's id: what a person says about its stops, as JSON."""
 WINDOWS: Final = ("hour", "shift", "day")
-SURE: Final = 0.99
-"""Figures of a window of which less is known are of uncertain quality."""
 _AHEAD: Final = DURATION_UNITS["min"]
 """How far a sample may lie in the future before it is counted as a fault of its clock."""
 _ROUNDED: Final = 0.01
@@ -74,6 +73,10 @@ class MachineKpiConfig(ProcessorConfig):
     def place(self, plant: Plant) -> None:
         """Remember the plant: its machines, shifts and time zone."""
         self._plant = plant
+
+    def orders(self, machine: MachineConfig) -> Sequence[Order]:
+        """The planned orders that may be made on a machine."""
+        return orders_of(self._plant, machine) if self._plant is not None else ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What it is asked for and cannot do."""
@@ -124,6 +127,7 @@ class MachineKpiConfig(ProcessorConfig):
         names = [line.id for line, _ in lines_of(self._plant, chosen)] if self._plant else []
         names += [name for _, name, _ in together(self._plant, chosen)] if self._plant else []
         found = [TagInfo(f"{name}/kpi/stop", data_type="json", description=_STOP) for name in chosen]
+        found += [info for machine in chosen.values() for info in made(machine)]
         return found + [info for name in (*chosen, *names) for info in _given(name)]
 
 
@@ -152,10 +156,11 @@ class _Watched(Told):
     """A machine of the plant file."""
 
     def __init__(self, machine: MachineConfig, calendar: Calendar, config: MachineKpiConfig) -> None:
-        self.machine = Machine(Spec.of(machine))
+        self.machine = Machine(Spec.of(machine, config.orders(machine)))
         windows = Windows(self.machine, calendar, config.remember)
         policy = Policy(machine.minor_stops, config.health)
         super().__init__("machine", machine.id, windows, policy, machine.targets)
+        self.making = Making(self.machine, windows, calendar, policy)
         self.unmapped: dict[str, int] = {}
         """State values that no mapping knows, and how often they came."""
         self.ahead = 0
@@ -163,7 +168,8 @@ class _Watched(Told):
 
     def standing(self, window: Window, now: int) -> dict[str, Any]:
         """Its state, and how many stops need a reason."""
-        return {"state": self.machine.running.state(now).value, "unexplained": self.windows.unexplained(window)}
+        state = self.machine.running.state(now).value
+        return {"state": state, "unexplained": self.windows.unexplained(window), **self.making.now(now)}
 
     def doubts(self) -> dict[str, Any]:
         """State values that nobody knows, samples that came too late or from the future."""
@@ -173,6 +179,12 @@ class _Watched(Told):
         if self.windows.too_late or self.ahead:
             found |= {"too_late": self.windows.too_late, "from_the_future": self.ahead}
         return found
+
+    def touch(self, touched: Touched | None, why: str, now: int) -> None:
+        """A fact came: ``touched`` is the time that it may change, ``why`` says what it was."""
+        self.windows.touch(touched, why, now)
+        if touched is not None:
+            self.making.touch(touched, why)
 
 
 class StopEdit(msgspec.Struct, frozen=True):
@@ -249,7 +261,7 @@ class MachineProcessor(Processor):
             shown = str(value)[:40]
             watched.unmapped[shown] = watched.unmapped.get(shown, 0) + 1
         touched = machine.facts.take(role, time, value, source)
-        watched.windows.touch(touched, f"late samples from {source}", self._now or time)
+        watched.touch(touched, f"late samples from {source}", self._now or time)
 
     def _edit(self, machine: str, time: int, value: Value) -> None:
         """Written by the console after it was checked; whatever else stands there changes nothing."""
@@ -262,10 +274,10 @@ class MachineProcessor(Processor):
             return
         facts = watched.machine.facts
         if edit.undoes:
-            watched.windows.touch(facts.unsay(edit.undoes), f"{edit.by} took back a reason", self._now)
+            watched.touch(facts.unsay(edit.undoes), f"{edit.by} took back a reason", self._now)
             return
         touched = facts.edit(Edit(edit.start, NEVER if edit.end is None else edit.end, edit.reason, time))
-        watched.windows.touch(touched, f"{edit.by} gave the reason {edit.reason or 'of the machine'}", self._now)
+        watched.touch(touched, f"{edit.by} gave the reason {edit.reason or 'of the machine'}", self._now)
 
     def _presence(self, source: str, what: str, time: int, *, connected: bool) -> None:
         """A source came, was lost, or has said that nothing is missing since."""
@@ -280,12 +292,12 @@ class MachineProcessor(Processor):
             known.silent = False
             for watched in self._watched.values():
                 touched = watched.machine.facts.lose(source, time)
-                watched.windows.touch(touched, f"{source} was away", self._now or time)
+                watched.touch(touched, f"{source} was away", self._now or time)
 
     def _covered(self, source: str, since: int, now: int) -> None:
         for watched in self._watched.values() if since else ():
             touched = watched.machine.facts.cover(source, since, now)
-            watched.windows.touch(touched, f"{source} had kept what happened", self._now or now)
+            watched.touch(touched, f"{source} had kept what happened", self._now or now)
 
     def _tick(self, now: int) -> Iterator[Sample]:
         """Ticks only go on: one from a clock that was set back says nothing new."""
@@ -297,6 +309,7 @@ class MachineProcessor(Processor):
             yield from self._ticked(watched, now, live=live)
             for stop in watched.windows.stops(now):
                 yield self._stop(watched, stop, now)
+            yield from watched.making.tick(now)
         for whole in self._rolled:
             whole.windows.follow([part.windows for part in whole.line.parts], now)
             yield from self._ticked(whole, now, live=live)
@@ -317,6 +330,7 @@ class MachineProcessor(Processor):
         values |= {"good": float(account.good), "scrap": float(account.scrap)}
         record = self._record(told, window, account, found)
         record |= {"until": self._iso(now)} | told.standing(window, now)
+        record |= shares(account, told.policy, whole=False)
         values["live"] = _json(record)
         for name, value in values.items():
             if told.said.get(name) != (value, quality):
@@ -328,6 +342,7 @@ class MachineProcessor(Processor):
         window, account = result.window, result.account
         found = figures(account, told.policy)
         record = self._record(told, window, account, found) | {"revision": result.revision}
+        record |= shares(account, told.policy, whole=True)
         if result.was is not None:
             before = figures(result.was, told.policy)
             record["was"] = {name: getattr(before, name) for name in RATIOS} | {
@@ -392,6 +407,7 @@ class MachineProcessor(Processor):
                     name: {
                         "facts": watched.machine.facts.dump(),
                         "windows": watched.windows.dump(),
+                        "making": watched.making.dump(),
                         "said": watched.said,
                         "unmapped": watched.unmapped,
                         "ahead": watched.ahead,
@@ -411,6 +427,8 @@ class MachineProcessor(Processor):
             if (found := known["machines"].get(name)) is not None:
                 watched.machine.facts.load(found["facts"])
                 watched.windows.load(found["windows"])
+                if "making" in found:
+                    watched.making.load(found["making"])
                 watched.said = {key: tuple(said) for key, said in found["said"].items()}
                 # What the plant file explains by now is strange no more.
                 strange = found["unmapped"].items()
