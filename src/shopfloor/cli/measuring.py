@@ -17,6 +17,7 @@ BENCHES: Final = (
     "mqtt",
     "sparkplug",
     "recorder",
+    "sinks",
 )
 
 
