@@ -1,18 +1,17 @@
 """The bench of sinks counts what it measures."""
 
-import pytest
-
 from shopfloor.bench.sinks import measured
 from shopfloor.bench.sinks_postgres import PostgresBench
 from shopfloor.samples import Misconfigured
+from shopfloor.testing.programs import Postgres, missing
 
 
 def test_postgres_is_measured_beside_its_own_bulk_path() -> None:
     """Both have every row in the end, else it raises."""
     try:
         bench = PostgresBench()
-    except Misconfigured as error:
-        pytest.skip(str(error))
+    except Misconfigured:
+        missing("PostgreSQL is not installed", Postgres.HOW_TO_INSTALL)
     with bench as server:
         rate, effort = measured(server, seconds=10, rounds=2)
         assert (rate.name, rate.unit, rate.ratio_to, rate.runs) == ("postgres", "rows/s", "psycopg binary COPY", 2)

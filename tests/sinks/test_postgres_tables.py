@@ -218,6 +218,28 @@ async def test_the_tables_are_made_once_and_left_alone(postgres: Postgres, clien
     assert len(await client.samples()) == 1
 
 
+async def test_where_timescaledb_is_history_becomes_a_hypertable(postgres: Postgres, client: Client) -> None:
+    """The extension itself cannot be had here: a stand-in notes what it is asked for."""
+    await client.ask("DROP DATABASE IF EXISTS scaled")
+    await client.ask("CREATE DATABASE scaled")
+    there = Client(postgres.port, "plant", dbname="scaled", options="-c allow_system_table_mods=on")
+    await there.ask("CREATE SCHEMA scale")
+    await there.ask(
+        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion) "
+        "VALUES (99999, 'timescaledb', 10, 'scale'::regnamespace, false, '2')"
+    )
+    await there.ask("CREATE TABLE scale.asked (what regclass, by name)")
+    await there.ask(
+        "CREATE FUNCTION scale.create_hypertable(regclass, name) RETURNS void LANGUAGE sql AS "
+        "'INSERT INTO scale.asked VALUES ($1, $2)'"
+    )
+    dsn = f"postgresql://postgres@127.0.0.1:{postgres.port}/scaled"
+    async with config(postgres.port, "plant", dsn=dsn).build() as sink:
+        await sink.write(1, batch(Sample("a", NOW, 1.0)))
+    assert await there.ask("SELECT what::text, by FROM scale.asked") == [("plant.history", "time")]
+    assert len(await there.samples()) == 1
+
+
 async def test_a_prefix_stands_before_every_name(postgres: Postgres, client: Client) -> None:
     async with config(postgres.port, client.schema, prefix="sf_").build() as sink:
         await sink.write(1, batch(Sample("a", NOW, 1.0)))

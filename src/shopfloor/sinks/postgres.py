@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from shopfloor.plant.components import Form, FromEnvironment, Secret, SinkConfig
 from shopfloor.plant.model import Plant
 from shopfloor.plant.units import DURATION_UNITS, Duration
+from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Rejected, Unavailable
 from shopfloor.seams import Connection, Sink
 from shopfloor.sinks import postgres_copy
@@ -84,6 +85,7 @@ class PostgresConfig(SinkConfig):
     key_file: Path | None = Field(
         default=None, description="PEM file of the key that belongs to it; only its owner may read it."
     )
+    key_password: Secret | None = Field(default=None, description="Password of the key file, as `${VAR}`.")
     schema_name: Annotated[str, Identifier, StringConstraints(max_length=_LONGEST_IDENTIFIER)] = Field(
         default="shopfloor", description="The schema in which its tables are; it is made if need be."
     )
@@ -109,6 +111,8 @@ class PostgresConfig(SinkConfig):
     def _consistent(self) -> "PostgresConfig":
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("`certificate_file` and `key_file` belong together; give both")
+        if self.key_password is not None and self.key_file is None:
+            raise ValueError("`key_password` needs `key_file`")
         return self
 
     def place(self, plant: Plant) -> None:
@@ -116,11 +120,8 @@ class PostgresConfig(SinkConfig):
         self._site = plant.plant.site
 
     def problems(self) -> Iterable[tuple[str, str]]:
-        """Which certificate files cannot be read."""
-        for field in ("ca_file", "certificate_file", "key_file"):
-            path: Path | None = getattr(self, field)
-            if path is not None and not os.access(path, os.R_OK):
-                yield field, f"{path} cannot be read"
+        """What is wrong with the certificate files."""
+        return file_problems(self)
 
     @property
     def position(self) -> str:
@@ -139,6 +140,8 @@ class PostgresConfig(SinkConfig):
             given.setdefault("sslrootcert", "system")
         if self.certificate_file is not None:
             given |= {"sslcert": str(self.certificate_file), "sslkey": str(self.key_file)}
+        if self.key_password is not None:
+            given["sslpassword"] = self.key_password.get_secret_value()
         if self.password is not None:
             given["password"] = self.password.get_secret_value()
         milliseconds = self.timeout // 10**6
@@ -198,7 +201,6 @@ async def _connected(config: PostgresConfig) -> Session:
             ("lock_timeout", str(milliseconds)),
             # of a connection that died on the way the server learns nothing: what it held must become free
             ("idle_in_transaction_session_timeout", str(2 * milliseconds)),
-            ("search_path", "pg_catalog"),
         ):
             await connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
         found = await connection.execute("SELECT current_setting('synchronous_commit')")

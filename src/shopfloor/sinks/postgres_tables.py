@@ -166,9 +166,12 @@ async def _views(connection: Connection, names: ddl.Names) -> None:
 
 async def _hypertable(connection: Connection, names: ddl.Names) -> None:
     """Where the extension TimescaleDB is in the database, history is one of its hypertables."""
-    there = await connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
-    if await there.fetchone() is not None:
-        await _execute(connection, "SELECT create_hypertable(%s::regclass, 'time')", [names.full(HISTORY.name)])
+    there = await connection.execute(
+        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'timescaledb'"
+    )
+    if (row := await there.fetchone()) is not None:
+        statement = f"SELECT {DIALECT.quoted(row[0])}.create_hypertable(%s::regclass, 'time')"  # quoted
+        await _execute(connection, statement, [names.full(HISTORY.name)])
 
 
 async def temporary(connection: Connection, names: ddl.Names) -> None:
