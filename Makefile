@@ -28,7 +28,7 @@ demo: .venv/.run $(APP) ## A simulated plant with its console on http://127.0.0.
 	@$(BIN)/shopfloor demo $(ARGS)
 
 test: .venv/.test $(APP) $(PEERS) $(PYTHON_PEERS) $(JAVA_PEERS) ## Install what the tests need and pass them (ARGS="-k journal" for some)
-	@tools/debian.sh mosquitto=mosquitto mosquitto_pub=mosquitto-clients mbpoll=mbpoll chromium=chromium systemd-analyze=systemd pg_createcluster=postgresql mariadbd=mariadb-server
+	@tools/debian.sh mosquitto=mosquitto mosquitto_pub=mosquitto-clients mbpoll=mbpoll chromium=chromium systemd-analyze=systemd pg_createcluster=postgresql mariadbd=mariadb-server influxd=influxdb victoria-metrics=victoria-metrics
 	@tools/tests.sh $(ARGS)
 
 check: .venv/.check .venv/.test $(PYRIGHT) $(WEB_MODULES) ## Lint, types, the order of the rooms, generated pages

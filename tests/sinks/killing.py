@@ -21,7 +21,7 @@ from tests.pipeline.hands import until
 BEGIN = 1_767_592_800_000_000_000
 KILLS = int(os.environ.get("SHOPFLOOR_SINK_KILLS", "3"))
 """A few by default; a soak sets more."""
-WITH = ("shopfloor.sinks.http",)
+WITH = ("shopfloor.sinks.http", "shopfloor.sinks.influxdb")
 """What the victims need beside, loaded once."""
 
 

@@ -18,6 +18,8 @@ class Offer:
         """The place in the entry of each sample of the batch that is offered now."""
         self.held: set[int] = set()
         self.refused: dict[int, str] = {}
+        self.numbers: dict[int, int] = {}
+        """What the sink counted when it saw the whole entry, by the place in it."""
 
     def refuse(self) -> None:
         """Raise Rejected for those of the batch that are refused for the same reason, if there are any."""

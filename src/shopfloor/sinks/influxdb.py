@@ -1,0 +1,284 @@
+"""Samples to InfluxDB 1, 2 or 3, or whatever else takes its line protocol.
+
+A line is idempotent: what is written again replaces itself. So every sample counts once, whatever is sent twice.
+"""
+
+import asyncio
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlencode
+
+import httpx
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
+
+from shopfloor.plant import Plant
+from shopfloor.plant.components import Form, Secret, SinkConfig
+from shopfloor.plant.http import HttpConnection, WebAddress
+from shopfloor.protocols import http
+from shopfloor.protocols.http import Answer, Header
+from shopfloor.protocols.tls import file_problems
+from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable
+from shopfloor.seams import Connection, Sink
+from shopfloor.sinks.line_protocol import Lines, TagKey, Unwritable, measurement_template
+from shopfloor.sinks.offers import Offer, Offers
+from shopfloor.sinks.tag_facts import TagFacts
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+_NEEDS: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
+    "1": (("database",), ("retention_policy", "username", "password", "create")),
+    "2": (("org", "bucket", "token"), ()),
+    "3": (("database",), ("token",)),
+}
+"""By version: options that it must have, and may have beside."""
+_REFUSED: Final = frozenset({400, 413, 422})
+"""Answers that say: not these lines."""
+_ITS_OWN: Final = frozenset(name for must, may in _NEEDS.values() for name in (*must, *may))
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class InfluxDbConfig(HttpConnection, SinkConfig):
+    """Writes samples to InfluxDB 1, 2 or 3, or to others that take its line protocol (VictoriaMetrics, QuestDB)."""
+
+    type: Literal["influxdb"] = "influxdb"
+    url: WebAddress = Field(description="The server's address, `http://host:8086`, without what follows for writing.")
+    version: Annotated[
+        Literal["1", "2", "3"], BeforeValidator(_as_text, json_schema_input_type=Literal["1", "2", "3"] | int)
+    ] = Field(default="2", description="Which API: 1 (database), 2 (organisation and bucket) or 3 (database).")
+    database: Text | None = Field(default=None, description="Version 1 and 3: the database.")
+    retention_policy: Text | None = Field(default=None, description="Version 1: by default the database's own.")
+    username: Text | None = Field(default=None, description="Version 1: user name.")
+    password: Secret | None = Field(default=None, description="Version 1: password, as `${VAR}`.")
+    create: bool = Field(default=True, description="Version 1: make the database where it is not there.")
+    org: Text | None = Field(default=None, description="Version 2: the organisation.")
+    bucket: Text | None = Field(default=None, description="Version 2: the bucket.")
+    token: Secret | None = Field(default=None, description="Version 2 and 3: the token, as `${VAR}`.")
+    measurement: Annotated[Text, AfterValidator(measurement_template)] = Field(
+        default="shopfloor",
+        description="The measurement; `{tag}`, `{machine}`, `{signal}`, `{line}`, `{source}`, `{site}` can be in it.",
+    )
+    tag_set: list[TagKey] = Field(
+        default=["source", "unit", "machine"],
+        description="Which tags each line has beside `tag`, the full path; they make no further series.",
+    )
+    labels: dict[Annotated[str, Form(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "letters, digits, `_`, `.`, `-`")], Text] = Field(
+        default={}, description="Further tags that all lines have: `{plant: bremen}`."
+    )
+    fields: Literal["by_type", "one"] = Field(
+        default="by_type",
+        description="`by_type`: `value` for floats, `value_int`, `value_bool`, `value_text`, `value_base64`. `one`: "
+        "`value` for all; a measurement then has one type only, what differs becomes dead letters.",
+    )
+    batch: int = Field(default=5000, ge=1, le=100_000, description="How many lines a request may hold.")
+    compression: Literal["none", "gzip"] = Field(default="gzip", description="How requests are compressed.")
+
+    _facts: TagFacts = PrivateAttr(default_factory=TagFacts)
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> Self:
+        must, may = _NEEDS[self.version]
+        lacks = next((name for name in must if getattr(self, name) is None), None)
+        if lacks is not None:
+            raise ValueError(f"version {self.version} needs `{lacks}`")
+        odd = next((name for name in self.model_fields_set & _ITS_OWN if name not in (*must, *may)), None)
+        if odd is not None:
+            raise ValueError(f"`{odd}` is not for version {self.version}; take it away, or correct `version`")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("`username` and `password` belong together; give both")
+        if taken := {"tag", "repeat", *self.tag_set} & self.labels.keys():
+            raise ValueError(f"`labels` cannot set {min(taken)}: lines have that tag already")
+        return self
+
+    def place(self, plant: Plant) -> None:
+        """Remember the site, the machines and which units the tags have."""
+        self._facts = TagFacts(plant)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """What is wrong with the certificate files."""
+        return file_problems(self) if self.addresses_with_tls() else ()
+
+    def build(self) -> "InfluxDbSink":
+        """The sink; opens nothing yet."""
+        return InfluxDbSink(self, self._facts, create=self.create)
+
+    def probe(self) -> Connection:
+        """The sink, but it creates nothing."""
+        return InfluxDbSink(self, self._facts, create=False)
+
+    def authentication(self) -> httpx.Auth | None:
+        """What is added to each request."""
+        if self.token is not None:
+            return Header(
+                "Authorization", f"{'Token' if self.version == '2' else 'Bearer'} {self.token.get_secret_value()}"
+            )
+        if self.username is not None and self.password is not None:
+            return httpx.BasicAuth(self.username, self.password.get_secret_value())
+        return None
+
+    @property
+    def writing(self) -> str:
+        """The address for writing."""
+        match self.version:
+            case "1":
+                path, query = "/write", {"db": self.database, "rp": self.retention_policy, "precision": "ns"}
+            case "2":
+                path, query = "/api/v2/write", {"org": self.org, "bucket": self.bucket, "precision": "ns"}
+            case "3":
+                path = "/api/v3/write_lp"
+                query = {"db": self.database, "precision": "nanosecond", "accept_partial": "true"}
+        given = {key: value for key, value in query.items() if value is not None}
+        return f"{self.url.rstrip('/')}{path}?{urlencode(given)}"
+
+
+class InfluxDbSink(Sink):
+    """Writes batches; enter it to connect."""
+
+    def __init__(self, config: InfluxDbConfig, facts: TagFacts, *, create: bool) -> None:
+        """Built by ``InfluxDbConfig.build``; ``create``: whether to make the database."""
+        self._config = config
+        self._create = create and config.version == "1"
+        self._offers = Offers()
+        self._seconds = config.timeout / 1e9
+        self._client: httpx.AsyncClient | None = None
+        self._lines = Lines(
+            facts, measurement=config.measurement, tag_set=config.tag_set, labels=config.labels,
+            by_type=config.fields == "by_type", unsigned=config.version != "1",
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        """Ask whether we may write, by writing nothing. Raises Unavailable, or Misconfigured when a person must act."""
+        config = self._config
+        self._client = await http.client(config, tls=config.addresses_with_tls(), auth=config.authentication())
+        try:
+            if self._create:
+                await self._make_database()
+            answer = await self._post(b"")
+            if answer.status != http.BAD_REQUEST:  # some find nothing to write a bad request
+                self._meaning(answer)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _make_database(self) -> None:
+        name = (self._config.database or "").replace("\\", "\\\\").replace('"', '\\"')
+        query = urlencode({"q": f'CREATE DATABASE "{name}"'})
+        url = f"{self._config.url.rstrip('/')}/query?{query}"
+        answer = await self._exchange("POST", url, b"", {})
+        # Who may write, but create nothing, is told so; whether the database is there, the first writing says.
+        if answer.status not in (*http.OK, http.FORBIDDEN, http.NOT_FOUND):
+            self._meaning(answer)
+
+    async def write(self, offset: int, batch: Batch) -> None:
+        """Write the batch. Raises Rejected for its samples that line protocol or the server cannot take."""
+        offer = self._offers.take(offset, batch)
+        written = self._written(batch, offer)
+        offer.refuse()
+        for at in range(0, len(written), self._config.batch):
+            await self._put(written[at : at + self._config.batch], offer)
+        offer.refuse()
+
+    async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
+        """Write all in as few requests as may be. Raises as ``write`` does, without naming which are refused."""
+        if entries:
+            self._offers.begin(entries[0][0])
+        if len(entries) == 1:
+            await self.write(*entries[0])
+            return
+        lines: list[bytes] = []
+        for offset, batch in entries:
+            offer = self._offers.take(offset, batch)
+            lines += [line for _, line in self._written(batch, offer)]
+            if offer.refused:
+                raise Rejected(next(iter(offer.refused.values())))
+            await asyncio.sleep(0)  # a thousand lines take some milliseconds; others' turn between batches
+        for at in range(0, len(lines), self._config.batch):
+            refusal = self._meaning(await self._post(b"\n".join(lines[at : at + self._config.batch])))
+            if refusal is not None:
+                raise Rejected(refusal)
+
+    def _written(self, batch: Batch, offer: Offer) -> list[tuple[int, bytes]]:
+        """The lines with their places in the entry; what cannot be written is noted as refused."""
+        if not offer.numbers:
+            times: Counter[tuple[str, int]] = Counter()
+            for place, tag, time in zip(offer.places, batch.tags, batch.times, strict=True):
+                offer.numbers[place] = times[tag, time]
+                times[tag, time] += 1
+        written: list[tuple[int, bytes]] = []
+        for place, sample in zip(offer.places, batch, strict=True):
+            try:
+                written.append((place, self._lines.line(sample, batch.source, offer.numbers[place])))
+            except Unwritable as error:
+                offer.refused[place] = str(error)
+        return written
+
+    async def _put(self, written: Sequence[tuple[int, bytes]], offer: Offer) -> None:
+        """Write lines; refused ones are those that the server names, or are found by halving: again is no harm."""
+        answer = await self._post(b"\n".join(line for _, line in written))
+        refusal = self._meaning(answer)
+        if refusal is None:
+            return
+        if named := _named(answer, len(written)):
+            offer.refused |= {written[i][0]: reason for i, reason in named.items()}
+        elif len(written) == 1:
+            offer.refused[written[0][0]] = refusal
+        else:
+            middle = len(written) // 2
+            await self._put(written[:middle], offer)
+            await self._put(written[middle:], offer)
+
+    async def _post(self, lines: bytes) -> Answer:
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if self._config.compression == "gzip" and lines:
+            headers["Content-Encoding"] = "gzip"
+            lines = await asyncio.to_thread(gzip.compress, lines, 1, mtime=0)
+        return await self._exchange("POST", self._config.writing, lines, headers)
+
+    async def _exchange(self, method: str, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+        if self._client is None:
+            raise Unavailable("not connected")
+        return await http.exchange(self._client, method, url, headers=headers, content=content, within=self._seconds)
+
+    def _meaning(self, answer: Answer) -> str | None:
+        """Why the server refuses lines; None: it has them. Raises what the pipeline acts on."""
+        config, status = self._config, answer.status
+        if status in http.OK:
+            return None
+        if status in http.LATER:
+            raise Unavailable(f"{config.url} takes nothing now: {answer.sentence} ({status})", after=answer.after)
+        if status in (http.UNAUTHORIZED, http.FORBIDDEN):
+            mend = "`username` and `password`" if config.version == "1" else "`token`, or allow it to write"
+            raise Misconfigured(f"{config.url} does not let us write: {answer.sentence} ({status}); correct {mend}")
+        if status == http.NOT_FOUND or status in http.MOVED:
+            mend = {"1": "`database`", "2": "`org` and `bucket`", "3": "`database`"}[config.version]
+            raise Misconfigured(
+                f"{config.url} has not what is asked for: {answer.sentence} ({status}); create it, or correct {mend}, "
+                "`version` or `url`"
+            )
+        if status not in _REFUSED:
+            raise Misconfigured(
+                f"{config.url} answers {status}: {answer.sentence}; is it an InfluxDB of this `version`, at this `url`?"
+            )
+        return f"{answer.sentence} ({status})"
+
+
+def _named(answer: Answer, lines: int) -> Mapping[int, str]:
+    """The lines that InfluxDB 3 names as refused, while it has taken the others, by their place from 0."""
+    try:
+        found: list[Mapping[str, Any]] = json.loads(answer.body)["data"]
+        return {range(lines).index(int(one["line_number"]) - 1): str(one["error_message"]) for one in found}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
