@@ -136,7 +136,7 @@ def test_values() -> None:
         (("  press-1/state 6x60", "  press-2/state 6x60"), 6, "no machine reads the tag 'press-2/state'"),
         (("eval at 07:00", "eval 07:00"), 8, "needs `at`"),
         (("eval at 07:00", "eval at 05:00"), 9, "before the scenario has started"),
-        (("press-1 hour 06:00", "press-7 hour 06:00"), 9, "there is no machine 'press-7'"),
+        (("press-1 hour 06:00", "press-7 hour 06:00"), 9, "there is no machine or line 'press-7'"),
         (("press-1 hour 06:00", "press-1 week"), 9, "is no expectation"),
         (("press-1 hour 06:00", "press-1 shift"), 9, "does not say which shift"),
         (("good 295", "goods 295"), 9, "there is no figure 'goods'"),

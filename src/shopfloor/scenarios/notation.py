@@ -36,7 +36,7 @@ _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _STEP: Final = re.compile(r"\+\d+(\.\d+)?", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EXPECTATION: Final = re.compile(rf"(\S+)\s+({'|'.join(WINDOWS)})\b\s*(.*?):\s+(.+)")
-_ITEM: Final = re.compile(r"(loss|scrap_reason)\s+(\S+)\s+(.+)|([a-z_]+)\s+(.+)")
+_ITEM: Final = re.compile(r"(loss|scrap_reason|lost_to|target)\s+(\S+)\s+(.+)|([a-z_]+)\s+(.+)")
 _UNIT: Final = "%|ms|s|min|h|d"
 _AMOUNT: Final = re.compile(rf"(-?\d+(?:\.\d+)?)\s*({_UNIT})?(?:\s*(?:±|\+-|\+/-)\s*(\d+(?:\.\d+)?)\s*({_UNIT})?)?")
 
@@ -110,7 +110,7 @@ class Expected(NamedTuple):
 
     key: str
     of: str
-    """The reason of a loss or of scrap; "" for other figures."""
+    """The reason of a loss or of scrap, the machine that a line stood for, the figure of a target; "" for others."""
     value: Amount | str | None
     """None: it has no meaning, “—”."""
     text: str
@@ -334,10 +334,10 @@ class _Reader:
             raise _Wrong("is indented, but neither `load` nor `eval` stands above it")
 
     def _machine(self, line: _Line) -> str:
-        """The machine that a line is about; an unknown one is a mistake in writing."""
+        """The machine, the line or the area that a line of text is about; an unknown one is a mistake in writing."""
         name = line.text.split()[0]
-        if self._plant is not None and name not in (known := [machine.id for machine in self._plant.machines]):
-            raise _Wrong(f"there is no machine {name!r} in the plant; it has: {', '.join(known) or 'none'}")
+        if self._plant is not None and name not in (known := _names(self._plant)):
+            raise _Wrong(f"there is no machine or line {name!r} in the plant; it has: {', '.join(known) or 'none'}")
         return name
 
     def _whole(self, scenario: Scenario) -> None:
@@ -354,6 +354,13 @@ class _Reader:
                 if series.tag not in known:
                     text = f"no machine reads the tag {series.tag!r}; they read: {', '.join(sorted(known)) or 'none'}"
                     self._complain(series.line, text)
+
+
+def _names(plant: Plant) -> list[str]:
+    """What figures are given of: machines, lines, areas and the site."""
+    lines = [line.id for line in plant.lines]
+    areas = dict.fromkeys(line.area for line in plant.lines if line.area is not None)
+    return [*(machine.id for machine in plant.machines), *lines, *areas, *([plant.plant.site] if lines else [])]
 
 
 # --- the words of a line

@@ -35,8 +35,10 @@ RATIOS: Final = (
 )  # fmt: skip
 SECONDS: Final = ("mtbf", "mttr", "planned_seconds", "actual_seconds", "ideal_seconds")
 CLASSES: Final = tuple(name.value for name in TimeClass)
+_PARTS: Final = {"loss": "losses", "lost_to": "lost_to", "scrap_reason": "scrap_by_reason"}
+"""Where in a record the figures are that need a name behind them."""
 _SHARE: Final = "%"
-_ORDER: Final = ("machine", "window", "start", "end", "day", "shift", "formula")
+_ORDER: Final = ("machine", "line", "area", "site", "window", "start", "end", "day", "shift", "formula")
 
 
 class Failure(NamedTuple):
@@ -194,7 +196,7 @@ def _compared(file: File, scenario: Scenario, expectation: Expectation, records:
     record = _record(file, expectation, scenario.day(expectation.begin), records)
     if record is None:
         there = sorted(key[1:] for key in records if key[0] == expectation.machine)
-        hint = "nothing is known of this machine then" if not there else "that window was not closed then"
+        hint = "nothing is known of it then" if not there else "that window was not closed then"
         yield Failure(*place, "a record", f"none: {hint}", {})
         return
     shown: Mapping[str, Any] = record
@@ -243,26 +245,33 @@ def _differs(expected: Expected, record: Mapping[str, Any]) -> str | None:
 def _figure(expected: Expected, record: Mapping[str, Any]) -> Any:
     """The value of a record, seconds and ratios as they are stored."""
     key = expected.key
-    if key == "loss":
-        return record["losses"].get(expected.of, {"seconds": 0})["seconds"]
-    if key == "scrap_reason":
-        return record["scrap_by_reason"].get(expected.of, 0)
+    if key in _PARTS and (part := _PARTS[key]) in record:
+        return _part(record[part].get(expected.of, 0))
+    if key == "target":
+        met = record.get(key, {}).get(expected.of, {"met": None})["met"]
+        return None if met is None else "met" if met else "missed"
     if key in CLASSES:
         return record["seconds"][key]
-    optional = ("why", "revision", "state", "calendar", "too_late", "from_the_future")
+    optional = ("why", "revision", "state", "stands_for", "calendar", "too_late", "from_the_future")
     if key not in record and key in optional:
         return None
-    if key not in record or isinstance(record[key], dict):
-        names = [name for name, value in record.items() if not isinstance(value, dict)]
-        known = ", ".join(sorted({*names, *CLASSES, "loss REASON", "scrap_reason REASON"}))
+    if key not in record or isinstance(record[key], dict | list):
+        names = [name for name, value in record.items() if not isinstance(value, dict | list)]
+        more = ("loss REASON", "scrap_reason REASON", "target FIGURE", *(["lost_to MACHINE"] * ("lost_to" in record)))
+        known = ", ".join(sorted({*names, *CLASSES, *more}))
         msg = f"there is no figure {key!r}; known: {known}"
         raise ValueError(msg)
     return record[key]
 
 
+def _part(value: Any) -> Any:
+    """What one reason or one machine is to blame for: seconds of a loss, units of scrap."""
+    return value["seconds"] if isinstance(value, dict) else value
+
+
 def _scale(key: str, unit: str) -> Decimal:
     """What a stored figure is to be multiplied by to be in the unit that is written."""
-    timed = key in CLASSES or key in SECONDS or key == "loss"
+    timed = key in CLASSES or key in SECONDS or key in ("loss", "lost_to")
     if timed and unit in ("", _SHARE):
         msg = f"{key!r} is a time; write it with its unit: `{key} 30 min`"
         raise ValueError(msg)
