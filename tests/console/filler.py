@@ -6,7 +6,20 @@ from typing import Any, Final
 from shopfloor.plant import Plant
 from shopfloor.samples import Batch, Sample
 from tests.console.fakes import FakeSource
-from tests.console.worked import INFOS, MACHINE, MINUTE, REASONS, RUNS, SECOND, SHIFT, batches, processor, said, shifts
+from tests.console.worked import (
+    INFOS,
+    LINES,
+    MACHINE,
+    MINUTE,
+    REASONS,
+    RUNS,
+    SECOND,
+    SHIFT,
+    batches,
+    processor,
+    said,
+    shifts,
+)
 
 BEGIN: Final = 1_767_589_200 * SECOND
 """Monday 2026-01-05, 06:00 in Berlin."""
@@ -31,6 +44,7 @@ PLANT: Final = Plant.model_validate(
         "shifts": shifts(6),
         "reasons": REASONS,
         "machines": [MACHINE, {"id": "dumb-1"}],
+        "lines": LINES,
     }
 )
 

@@ -69,11 +69,59 @@ async def test_the_list_of_machines_has_the_main_figures(asked: httpx.AsyncClien
     assert (await get(asked, "/api/machines/filler-1"))["live"] == filler["live"]
 
 
+async def test_a_line_its_area_and_the_site_have_figures_of_their_own(asked: httpx.AsyncClient) -> None:
+    """Of one machine the line is as that machine is, by every policy; only what it stood for comes to it."""
+    line, area, site = (await get(asked, "/api/lines"))["lines"]
+    assert [(one["level"], one["id"], one["title"]) for one in (line, area, site)] == [
+        ("line", "bottling", "Bottling"), ("area", "hall-1", ""), ("site", "bremen", ""),
+    ]  # fmt: skip
+    assert (line["machines"], line["policy"], line["area"]) == (["filler-1"], "first_down", "hall-1")
+    assert (area["lines"], site["lines"]) == (["bottling"], ["bottling"])
+    filler = (await get(asked, "/api/machines/filler-1/kpi"))["live"]
+    for one in (line, area, site):
+        for name in ("oee", "availability", "performance", "quality", "good", "scrap", "seconds", "incidents"):
+            assert one["live"][name] == filler[name], name
+    stood = filler["seconds"]["minor_stop"] + filler["seconds"]["unplanned_stop"]
+    assert line["live"]["lost_to"] == {
+        "filler-1": {"count": filler["minor_stops"] + filler["incidents"], "seconds": pytest.approx(stood)}
+    }
+    assert line["live"]["target"] == {"quality": {"value": 0.9, "met": True}}
+    assert filler["target"] == {"oee": {"value": 0.9, "met": False}}
+    answer = await get(asked, "/api/lines/bottling/kpi", window="shift")
+    (early,) = answer["records"]
+    assert (answer["line"], answer["live"]["line"]) == ("bottling", "bottling")
+    assert early["revision"] > 0
+    assert early["why"] == "late samples from plc"
+
+
+async def test_the_report_has_lines_and_their_sums(asked: httpx.AsyncClient) -> None:
+    report = await get(asked, "/api/report")
+    assert [(one["level"], one["id"]) for one in report["lines"]] == [
+        ("line", "bottling"), ("area", "hall-1"), ("site", "bremen"),
+    ]  # fmt: skip
+    (filler,) = report["machines"]
+    for one in report["lines"]:
+        assert [record["good"] for record in one["shifts"]] == [record["good"] for record in filler["shifts"]]
+    text = (await asked.get("/api/report.csv")).text
+    rows = [(row["level"], row["line"], row["machine"], row["shift"]) for row in csv.DictReader(text.splitlines())]
+    assert ("line", "bottling", "", "early") in rows
+    assert ("site", "", "", "early") in rows
+    assert ("machine", "bottling", "filler-1", "early") in rows
+
+
+@pytest.mark.parametrize("name", ["nobody", "filler-1", "dumb-1"])
+async def test_what_is_no_line_is_not_found(asked: httpx.AsyncClient, name: str) -> None:
+    said = problem(await asked.get(f"/api/lines/{name}/kpi"), 404)
+    assert (said["title"], name in said["detail"]) == ("There is no such line", True)
+
+
 async def test_the_answers_are_as_openapi_describes_them(asked: httpx.AsyncClient) -> None:
     described: dict[str, type[BaseModel]] = {
         "/api/machines/filler-1/kpi?window=shift": models.Kpi,
         "/api/machines/filler-1/timeline": models.StateTimeline,
         "/api/report": models.Report,
+        "/api/lines": models.Lines,
+        "/api/lines/hall-1/kpi?window=shift": models.LineKpi,
         "/api/machines": models.Machines,
     }
     for path, model in described.items():
@@ -167,7 +215,7 @@ async def test_a_day_for_spreadsheets(asked: httpx.AsyncClient) -> None:
     answer = await asked.get("/api/report.csv", params={"day": "2026-01-05"})
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == 'attachment; filename="shifts-2026-01-05.csv"'
-    early, late = csv.DictReader(answer.text.splitlines())
+    early, late = [row for row in csv.DictReader(answer.text.splitlines()) if row["level"] == "machine"]
     (record,) = (await get(asked, "/api/machines/filler-1/kpi", window="shift"))["records"]
     assert (early["machine"], early["shift"], early["closed"], late["closed"]) == ("filler-1", "early", "yes", "no")
     assert (early["start"], early["end"]) == ("2026-01-05T05:00:00Z", "2026-01-05T13:00:00Z")
@@ -179,7 +227,8 @@ async def test_a_name_is_no_formula_in_a_spreadsheet(asked: httpx.AsyncClient, p
     titled = plant.plant.machines[0].model_copy(update={"title": "=1+1"})
     plant.plant = plant.plant.model_copy(update={"machines": [titled]})
     answer = await asked.get("/api/report.csv")
-    assert {row["title"] for row in csv.DictReader(answer.text.splitlines())} == {"'=1+1"}
+    rows = [row for row in csv.DictReader(answer.text.splitlines()) if row["level"] == "machine"]
+    assert {row["title"] for row in rows} == {"'=1+1"}
 
 
 @pytest.mark.parametrize(

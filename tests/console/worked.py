@@ -18,8 +18,11 @@ MACHINE: Final = {
     "id": "filler-1", "title": "Filler 1", "line": "bottling", "ideal_cycle": "9 s",
     "state": "filler-1/state", "fault": "filler-1/fault", "good": "filler-1/good", "scrap": "filler-1/scrap",
     "reasons": {"17": "machine/hydraulics"}, "scrap_reason": "filler-1/why",
-    "scrap_reasons": {"3": "QUALITY/underfilled", "4": "MATERIAL/cap"},
+    "scrap_reasons": {"3": "QUALITY/underfilled", "4": "MATERIAL/cap"}, "targets": {"oee": 0.9},
 }  # fmt: skip
+LINES: Final = [
+    {"id": "bottling", "title": "Bottling", "area": "hall-1", "policy": "first_down", "targets": {"quality": 0.9}}
+]
 REASONS: Final = [
     {"id": "machine/hydraulics", "title": "Hydraulics"},
     {"id": "QUALITY/underfilled", "title": "Underfilled"},

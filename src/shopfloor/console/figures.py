@@ -28,6 +28,7 @@ _MINUTES: Final = 24 * 60
 
 MachineId = Annotated[str, Path(description="The machine's id.")]
 Begin = Annotated[str | None, Query(alias="from", max_length=64, description="As of /api/history.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_RECORDS, description="The most records, corrected ones included.")]
 Day = Annotated[
     str | None,
     Query(
@@ -46,30 +47,60 @@ async def kpi(
     window: Annotated[Window, Query(description="Which windows.")] = "hour",
     from_: Begin = None,
     to: Instant = "now",
-    limit: Annotated[
-        int, Query(ge=1, le=MOST_RECORDS, description="The most records, corrected ones included.")
-    ] = 2_000,
+    limit: Limit = 2_000,
 ) -> Json:
     """A machine's closed windows, each as it was given last, and its running shift."""
     machine = with_figures(console, id)
-    live = running(console.runtime.live, machine.id)
+    return Json(await _windows(console, {"machine": machine.id}, machine.id, (window, from_, to, limit)))
+
+
+@router.get("/lines", response_model=models.Lines)
+async def lines(console: Console) -> Json:
+    """Lines, areas and the site that have figures, each with its running shift."""
+    live = console.runtime.live
+    return Json(
+        {"lines": [{**whole.about(), "live": running(live, whole.id)} for whole in console.lines.wholes.values()]}
+    )
+
+
+@router.get("/lines/{id}/kpi", response_model=models.LineKpi, responses=answers(404, 422, 503))
+async def line_kpi(
+    console: Console,
+    id: Annotated[str, Path(description="The id of a line, an area or the site.")],  # noqa: A002  # the API's word
+    window: Annotated[Window, Query(description="Which windows.")] = "hour",
+    from_: Begin = None,
+    to: Instant = "now",
+    limit: Limit = 2_000,
+) -> Json:
+    """A line's closed windows, each as it was given last, and its running shift."""
+    whole = console.lines.wholes.get(id)
+    if whole is None:
+        detail = f"no line with figures has the id {id[:100]!r}; GET /api/lines lists them"
+        raise Problem(404, "There is no such line", detail)
+    return Json(await _windows(console, {"line": whole.id}, whole.id, (window, from_, to, limit)))
+
+
+async def _windows(
+    console: ConsoleState, about: dict[str, Any], name: str, asked: tuple[Window, str | None, str, int]
+) -> dict[str, Any]:
+    """What was given of a machine or a line."""
+    window, from_, to, limit = asked
+    live = running(console.runtime.live, name)
     start, end = interval(console, from_ or _begin(console, window, live), to)
     store = demand_historian(console)
-    series = await store.history(f"{machine.id}/kpi/{window}", start, end, limit)
-    return Json(
-        {
-            "machine": machine.id,
-            "window": window,
-            "from": milliseconds(start),
-            "to": milliseconds(end),
-            "now": milliseconds(console.now()),
-            "reasons": _titles(console),
-            "live": live,
-            # In a thread: thousands of records would hold up everything else.
-            "records": await asyncio.to_thread(closed, series),
-            "truncated": series.truncated,
-        }
-    )
+    series = await store.history(f"{name}/kpi/{window}", start, end, limit)
+    return {
+        **about,
+        "window": window,
+        "from": milliseconds(start),
+        "to": milliseconds(end),
+        "now": milliseconds(console.now()),
+        "reasons": _titles(console),
+        "live": live,
+        # In a thread: thousands of records would hold up everything else.
+        "records": await asyncio.to_thread(closed, series),
+        "truncated": series.truncated,
+    }
 
 
 @router.get("/machines/{id}/timeline", response_model=models.StateTimeline, responses=answers(404, 422, 503))
@@ -112,7 +143,7 @@ async def state_timeline(
 
 @router.get("/report", response_model=models.Report, responses=answers(404, 422, 503))
 async def report(console: Console, day: Day = None) -> Json:
-    """The shifts of a production day, of every machine that has figures."""
+    """The shifts of a production day, of every machine and line that has figures, and their sums."""
     wanted = _day(console, day)
     return Json(
         {
@@ -120,6 +151,7 @@ async def report(console: Console, day: Day = None) -> Json:
             "today": _today(console).isoformat(),
             "now": milliseconds(console.now()),
             "machines": await _reported(console, wanted),
+            "lines": await _reported_lines(console, wanted),
         }
     )
 
@@ -133,13 +165,14 @@ async def report(console: Console, day: Day = None) -> Json:
     },
 )
 async def report_csv(console: Console, day: Day = None) -> Response:
-    """The same as a table: one line for each machine and shift, ratios as fractions, times in seconds."""
+    """The same as a table: one row for each machine, line, area and shift, ratios as fractions, times in seconds."""
     wanted = _day(console, day)
     headers = {
         "Content-Disposition": f'attachment; filename="shifts-{wanted.isoformat()}.csv"',
         "Cache-Control": "no-store",
     }
-    return Response(as_csv(await _reported(console, wanted)), headers=headers, media_type="text/csv")
+    rows = [*await _reported(console, wanted), *await _reported_lines(console, wanted)]
+    return Response(as_csv(rows), headers=headers, media_type="text/csv")
 
 
 def with_figures(console: ConsoleState, name: str) -> Machine:
@@ -187,31 +220,49 @@ async def _reported(console: ConsoleState, day: dt.date) -> list[dict[str, Any]]
     if not machines:
         raise Problem(404, "No figures are worked out here", _HOW.format("…"))
     store = demand_historian(console)
-    # What belongs to a day begins on it, a night shift as well; an hour's margin costs nothing.
-    begin, end = console.calendar.instant(day, 0), console.calendar.instant(day, _MINUTES)
-    return [await _reported_machine(console, store, machine, day, (begin - HOUR, end + HOUR)) for machine in machines]
+    span = _around(console, day)
+    return [
+        {
+            "id": machine.id,
+            "title": machine.title,
+            "line": console.lines.of(machine),
+            **await _reported_windows(console, store, machine.id, day, span),
+        }
+        for machine in machines
+    ]
 
 
-async def _reported_machine(
-    console: ConsoleState, store: Historian, machine: Machine, day: dt.date, span: tuple[int, int]
+async def _reported_lines(console: ConsoleState, day: dt.date) -> list[dict[str, Any]]:
+    """Each line with its shifts of a day, then areas and the site."""
+    wholes = console.lines.wholes
+    if not wholes:
+        return []
+    store, span = demand_historian(console), _around(console, day)
+    return [
+        {**whole.about(), **await _reported_windows(console, store, whole.id, day, span)} for whole in wholes.values()
+    ]
+
+
+def _around(console: ConsoleState, day: dt.date) -> tuple[int, int]:
+    """What belongs to a day begins on it, a night shift as well; an hour's margin costs nothing."""
+    return console.calendar.instant(day, 0) - HOUR, console.calendar.instant(day, _MINUTES) + HOUR
+
+
+async def _reported_windows(
+    console: ConsoleState, store: Historian, name: str, day: dt.date, span: tuple[int, int]
 ) -> dict[str, Any]:
+    """The closed and running shifts of a day, and all of it where that is closed."""
     shifts, days = [
         [
             record
-            for record in closed(await store.history(f"{machine.id}/kpi/{window}", *span, MOST_RECORDS))
+            for record in closed(await store.history(f"{name}/kpi/{window}", *span, MOST_RECORDS))
             if record.get("day") == day.isoformat()
         ]
         for window in ("shift", "day")
     ]
-    live = running(console.runtime.live, machine.id)
+    live = running(console.runtime.live, name)
     if live is not None and live.get("day") == day.isoformat():
         known = {record["start"] for record in (shifts if live["window"] == "shift" else days)}
         if live["start"] not in known:
             (shifts if live["window"] == "shift" else days).append(live)
-    return {
-        "id": machine.id,
-        "title": machine.title,
-        "line": machine.line,
-        "shifts": shifts,
-        "day": days[-1] if days else None,
-    }
+    return {"shifts": shifts, "day": days[-1] if days else None}

@@ -105,6 +105,13 @@ class Series(BaseModel):
     truncated: bool
 
 
+class Target(BaseModel):
+    """What is wished for of a figure, and whether it is so; null while the figure has no meaning."""
+
+    value: float
+    met: bool | None
+
+
 class LiveFigures(BaseModel):
     """The main figures of a machine's running shift; ratios are fractions, null where they have no meaning."""
 
@@ -117,6 +124,7 @@ class LiveFigures(BaseModel):
     scrap: float | None
     coverage: float | None
     until: Moment | None
+    target: dict[str, Target] | None
 
 
 class Machine(BaseModel):
@@ -130,6 +138,7 @@ class Machine(BaseModel):
     good: str | None
     scrap: str | None
     tags: list[str]
+    targets: dict[str, float]
     commands: list[Permission]
     live: LiveFigures | None
 
@@ -155,10 +164,16 @@ class Loss(BaseModel):
 
 
 class KpiRecord(BaseModel):
-    """All figures of one machine in one window; docs/specs/kpi.md says what each means."""
+    """All figures of a machine, a line, an area or the site in one window; docs/specs/kpi.md says what each means."""
 
     model_config = ConfigDict(extra="allow")
-    machine: str
+    machine: str | None = None
+    line: str | None = None
+    area: str | None = None
+    site: str | None = None
+    policy: str | None = None
+    machines: list[str] | None = None
+    lines: list[str] | None = None
     window: Literal["hour", "shift", "day"]
     start: Moment
     end: Moment
@@ -188,7 +203,11 @@ class KpiRecord(BaseModel):
     incidents: int
     losses: dict[str, Loss]
     scrap_by_reason: dict[str, float]
+    lost_to: dict[str, Loss] | None = None
+    target: dict[str, Target] | None = None
     state: str | None = None
+    stands_for: str | None = None
+    states: dict[str, str] | None = None
     until: Moment | None = None
     revision: int | None = None
     was: dict[str, float | None] | None = None
@@ -197,11 +216,10 @@ class KpiRecord(BaseModel):
     unknown_states: dict[str, int] | None = None
 
 
-class Kpi(BaseModel):
-    """A machine's closed windows and its running shift."""
+class Windows(BaseModel):
+    """Closed windows and the running shift."""
 
     model_config = ConfigDict(populate_by_name=True)
-    machine: str
     window: Literal["hour", "shift", "day"]
     from_: Moment = Field(alias="from")
     to: Moment
@@ -210,6 +228,43 @@ class Kpi(BaseModel):
     live: KpiRecord | None
     records: list[KpiRecord]
     truncated: bool
+
+
+class Kpi(Windows):
+    """A machine's closed windows and its running shift."""
+
+    machine: str
+
+
+class LineKpi(Windows):
+    """The closed windows of a line, an area or the site, and its running shift."""
+
+    line: str
+
+
+class Whole(BaseModel):
+    """A line, or an area or the site, which are sums of lines."""
+
+    level: Literal["line", "area", "site"]
+    id: str
+    title: str
+    area: str | None
+    policy: Literal["sum", "bottleneck", "first_down"]
+    machines: list[str]
+    lines: list[str]
+    targets: dict[str, float]
+
+
+class Line(Whole):
+    """With its running shift."""
+
+    live: KpiRecord | None
+
+
+class Lines(BaseModel):
+    """Lines, areas and the site that have figures."""
+
+    lines: list[Line]
 
 
 class StateTimeline(BaseModel):
@@ -237,13 +292,21 @@ class ReportedMachine(BaseModel):
     day: KpiRecord | None
 
 
+class ReportedLine(Whole):
+    """The shifts of a line, an area or the site of a day, and the whole day."""
+
+    shifts: list[KpiRecord]
+    day: KpiRecord | None
+
+
 class Report(BaseModel):
-    """A production day of every machine that has figures."""
+    """A production day of everything that has figures."""
 
     day: str
     today: str
     now: Moment
     machines: list[ReportedMachine]
+    lines: list[ReportedLine]
 
 
 class Component(BaseModel):

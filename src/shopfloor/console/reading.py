@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from shopfloor.commands import Record, column_to_json
 from shopfloor.console import models
 from shopfloor.console.live import LiveResponse
+from shopfloor.console.person import Person
 from shopfloor.console.problem import Json, Problem, answers
 from shopfloor.console.records import summary
 from shopfloor.console.state import Console, ConsoleState, Me
@@ -110,7 +111,7 @@ async def machines(console: Console, person: Me) -> Json:
     plant = console.runtime.plant
     found: list[Any] = []
     for count, machine in enumerate(plant.machines, 1):
-        found.append({**console.view.machine(machine, person.role), "live": summary(console.runtime.live, machine.id)})
+        found.append(_machine(console, person, machine))
         if count % MACHINES_AT_ONCE == 0:
             await asyncio.sleep(0)  # others get their turn
     return Json({"machines": found})
@@ -120,9 +121,7 @@ async def machines(console: Console, person: Me) -> Json:
 async def machine(console: Console, person: Me, id: Annotated[str, Path(description="The machine's id.")]) -> Json:  # noqa: A002  # the API's word
     """One machine with the newest values of its tags."""
     found = machine_of(console, id)
-    content: dict[str, Any] = console.view.machine(found, person.role) | {
-        "live": summary(console.runtime.live, found.id)
-    }
+    content = _machine(console, person, found)
     shown = dict.fromkeys([*content["tags"], *(command["tag"] for command in content["commands"])])
     rows = await console.view.rows(shown, person.role)
     return Json({**content, "now": milliseconds(console.now()), "samples": rows})
@@ -187,6 +186,15 @@ async def live(console: Console) -> Response:
     """The live stream: a state, then what changes, as server-sent events."""
     console.stream.demand_room()
     return LiveResponse(console.stream)
+
+
+def _machine(console: ConsoleState, person: Person, machine: Machine) -> dict[str, Any]:
+    """A machine with its line and its running shift."""
+    return {
+        **console.view.machine(machine, person.role),
+        "line": console.lines.of(machine),
+        "live": summary(console.runtime.live, machine.id),
+    }
 
 
 def machine_of(console: ConsoleState, name: str) -> Machine:

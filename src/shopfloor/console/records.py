@@ -1,4 +1,4 @@
-"""Machines' figures as the processor `machine` gave them (docs/connectors/machine.md), read back for the API."""
+"""Figures as the processor `machine` gave them (docs/connectors/machine.md), read back for the API."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,10 +12,12 @@ from shopfloor.samples import Value
 
 Record = dict[str, Any]
 
-SUMMARY: Final = ("state", "oee", "availability", "performance", "quality", "good", "scrap", "coverage", "until")
+SUMMARY: Final = (
+    "state", "oee", "availability", "performance", "quality", "good", "scrap", "coverage", "until", "target",
+)  # fmt: skip
 """What a list of machines shows of each."""
 
-_ALWAYS: Final = frozenset({"machine", "window", "start", "end", "day", "shift", "seconds"})
+_ALWAYS: Final = frozenset({"window", "start", "end", "day", "shift", "seconds"})
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 

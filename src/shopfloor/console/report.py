@@ -35,17 +35,24 @@ HEADER: Final[tuple[str, ...]] = (
     "closed",
     *_FIGURES,
     "formula",
+    "level",
 )
 
 
-def as_csv(machines: Iterable[Mapping[str, Any]]) -> str:
-    """RFC 4180 with a header; times in UTC (ISO 8601), durations in seconds; empty where a figure has no meaning."""
+def as_csv(reported: Iterable[Mapping[str, Any]]) -> str:
+    """RFC 4180 with a header; times in UTC (ISO 8601), durations in seconds; empty where a figure has no meaning.
+
+    Of machines and, behind them, of lines, areas and the site; ``level`` says which, and `line` or `title` its name.
+    """
     text = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(text, HEADER, extrasaction="ignore")
     writer.writeheader()
-    for machine in machines:
-        names = {name: _harmless(machine[name] or "") for name in ("title", "line")}
-        for record in [*machine["shifts"], *([] if machine["day"] is None else [machine["day"]])]:
+    for one in reported:
+        level = one.get("level", "machine")
+        line = one["id"] if level == "line" else one.get("line")
+        title = one["title"] or ("" if level == "machine" else one["id"])
+        names = {"title": _harmless(title), "line": _harmless(line or ""), "level": level}
+        for record in [*one["shifts"], *([] if one["day"] is None else [one["day"]])]:
             writer.writerow(
                 {
                     **record,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from shopfloor.console.lines import Lines
 from shopfloor.console.live import Stream
 from shopfloor.console.person import Person
 from shopfloor.console.view import Catalogue, Runtime, View
@@ -19,6 +20,7 @@ class ConsoleState:
         self.runtime = runtime
         self.now = now
         self.catalogue = Catalogue(runtime.plant)
+        self.lines = Lines(runtime.plant, self.catalogue)
         self.view = View(runtime, self.catalogue, now)
         self.stream = Stream(runtime.live, self.catalogue, now)
         plant = runtime.plant

@@ -196,6 +196,7 @@ class View:
             "good": machine.good,
             "scrap": machine.scrap,
             "tags": tags,
+            "targets": machine.targets.wanted,
             "commands": [
                 permission_json(permission, role)
                 for permission in self.runtime.commands.permissions
