@@ -98,6 +98,7 @@ class Sum(Line):
             total += account
             if isinstance(part.unit, Machine):
                 _lose(total, part.id, account)
+        total.cycles = None  # of different machines they tell nothing
         return total
 
 
@@ -138,6 +139,10 @@ class Bottleneck(Flow):
         account += bottleneck.account(stretch, calendar, now)
         account.products, account.orders = {}, {}  # they are of its units, not of the line's
         _lose(account, bottleneck.id, account)
+        # Cycles, and what of it is of which product, are the machine's: the line's units are others.
+        account.cycles = None
+        account.products.clear()
+        account.orders.clear()
         self._count(account, stretch, calendar, now)
         return account
 

@@ -266,7 +266,7 @@ def _figure(expected: Expected, record: Mapping[str, Any]) -> Any:
 
 def _part(value: Any) -> Any:
     """What one reason or one machine is to blame for: seconds of a loss, units of scrap."""
-    return value["seconds"] if isinstance(value, dict) else value
+    return _inside(value).get("seconds", value)
 
 
 def _scale(key: str, unit: str) -> Decimal:
