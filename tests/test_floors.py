@@ -22,6 +22,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms} | 
 CLI = {
     "__main__",
     "browsing",
+    "chaos",
     "demo",
     "listening",
     "load_test",

@@ -26,7 +26,18 @@ with _absent("rich"):
     import structlog
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-QUIET: Final = ("asyncua", "pycomm3", "pymodbus", "gmqtt", "amqtt", "transitions", "uvicorn", "asyncio")
+QUIET: Final = (
+    "asyncua",
+    "httpx",
+    "httpcore",
+    "pycomm3",
+    "pymodbus",
+    "gmqtt",
+    "amqtt",
+    "transitions",
+    "uvicorn",
+    "asyncio",
+)
 """Libraries whose own words are only wanted when they are desperate: the pipeline says it better, and once."""
 
 

@@ -13,7 +13,7 @@ from shopfloor.cli.plants import browse, check, demo, import_, probe, replay, ru
 from shopfloor.cli.records import audit, dead_letters, ledger
 from shopfloor.cli.service import service
 from shopfloor.cli.simulate import simulate
-from shopfloor.cli.traffic import load_test, send, sparkplug, tap
+from shopfloor.cli.traffic import chaos, load_test, send, sparkplug, tap
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,7 +28,7 @@ def shopfloor() -> None:
 for verb in (
     *(run, check, probe, browse, replay, test, import_, demo, schema),
     *(service, simulate, ledger, dead_letters, audit),
-    *(sparkplug, load_test, tap, send),
+    *(sparkplug, load_test, chaos, tap, send),
     bench,
 ):
     shopfloor.add_command(verb)

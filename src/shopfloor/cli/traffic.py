@@ -98,3 +98,31 @@ def send(tag: str, value: str, url: str) -> None:
     from shopfloor import remote  # noqa: PLC0415
 
     raise click.exceptions.Exit(remote.send(url, tag, value))
+
+
+@click.command()
+@click.argument("faults", nargs=-1, metavar="[FAULT...]")
+@click.option("--list", "listed", is_flag=True, help="Say which faults there are, and end.")
+@click.option("--for", "duration", default="5s", show_default=True, help="How long each fault lasts.")
+@click.option("--rate", type=click.FloatRange(0.1, 50), default=10.0, show_default=True, help="Parts each second.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep journal, files and log in this new folder.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+def chaos(  # an option each
+    faults: tuple[str, ...],
+    listed: bool,  # noqa: FBT001  # a flag
+    duration: str,
+    rate: float,
+    folder: Path | None,
+    as_json: bool,  # noqa: FBT001  # a flag
+) -> None:
+    """Break things on this computer, and count what became of every sample.
+
+    A simulated measuring machine writes files, a Shopfloor of its own brings them to a simulated MES; one after the
+    other they are killed, halted, cut off and left without disk. Exit 1 when a sample was lost or counted twice.
+    """
+    from shopfloor import chaos as kit, reports  # noqa: PLC0415
+
+    if listed:
+        click.echo(reports.table(("fault", "what happens"), [(fault.name, fault.title) for fault in kit.FAULTS]))
+        return
+    execute(kit.run(kit.chosen(faults), folder, duration_ns(duration, "--for") / 1e9, rate, as_json=as_json))
