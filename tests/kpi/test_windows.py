@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import Calendar, Planned, Rule, Window
-from shopfloor.kpi.facts import Role
+from shopfloor.kpi.facts import Edit, Facts, Role, Touched
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import MINUTE, Spec
 from shopfloor.kpi.windows import Result, StopResult, Windows
@@ -100,6 +100,62 @@ def test_windows_sum_and_are_whole(told: list[Fact]) -> None:
         assert shifts.times[TimeClass.PRODUCTION] == day.account.times[TimeClass.PRODUCTION]
         assert shifts.good == day.account.good
         assert day.account.length - shifts.length == day.account.times[TimeClass.NOT_SCHEDULED]
+
+
+ROLES: list[dict[Role, str]] = [{"state": "m/state", "good": "m/good"}, {"good": "m/good"}]
+moments = st.integers(0, 2 * 3600)
+often = st.lists(
+    st.one_of(
+        st.tuples(
+            moments, st.just("state"), st.sampled_from([6, 6, 6, 4, 9, 3, 99]), st.just(0) | st.integers(0, 3600)
+        ),
+        st.tuples(moments, st.just("good"), st.integers(0, 9), st.just(0) | st.integers(0, 3600)),
+        st.tuples(moments, st.just("lost"), st.just(0), st.integers(0, 100)),
+        st.tuples(moments, st.just("kept"), st.integers(0, 900), st.integers(0, 1000)),
+        st.tuples(moments, st.just("said"), st.integers(-900, 900), st.integers(0, 1000)),
+    ),
+    max_size=40,
+)
+
+
+def tell(facts: Facts, what: Any, time: int, value: int) -> Touched | None:
+    if what == "lost":
+        return facts.lose("plc", time)
+    if what == "kept":
+        return facts.cover("plc", time, time + value * 10**9)
+    if what == "said":
+        other = time + value * 10**9
+        return facts.edit(Edit(min(time, other), max(time, other), "x"))
+    return facts.take(what, time, value, "plc") if what in facts.lines else None
+
+
+@settings(max_examples=40, deadline=None)
+@given(often, st.sampled_from([None, 200 * 10**9]), st.sampled_from(ROLES), st.sampled_from([7, 31, 200]))
+def test_the_running_cell_is_what_one_would_find_who_looks_for_the_first_time(
+    told: list[tuple[int, str, int, int]], stale: int | None, roles: dict[Role, str], every: int
+) -> None:
+    """Live figures go on from what was settled; late samples, losses and reasons take back what they touch."""
+    machine = Machine(Spec("m", roles, ideal_cycle=MINUTE, stale=stale, minor_stop_below=3 * MINUTE))
+    facts, windows = machine.facts, Windows(machine, CALENDAR, 100 * HOUR)
+    for at in range(0, 2 * 3600, 40):
+        told = [*told, (at, "good", at // 40, 0)]
+    waiting = sorted(told, key=lambda fact: (fact[0] + fact[3], fact))
+    for second in range(0, 2 * 3600, every):
+        now = BEGIN + 5 * HOUR + second * 10**9
+        while waiting and waiting[0][0] + waiting[0][3] < second:
+            at, what, value, _ = waiting.pop(0)
+            windows.touch(tell(facts, what, BEGIN + 5 * HOUR + at * 10**9, value), what, now)
+        windows.tick(now)
+        found = windows.live(now)
+        if found is None or second % 5:
+            continue
+        fresh = Machine(machine.spec)
+        fresh.facts.load(facts.dump())
+        whole = Account()
+        for stretch in CALENDAR.stretches(found[0].start, now):
+            if stretch.shift == found[0].shift:
+                whole += fresh.evaluate(stretch, CALENDAR, now)
+        assert found[1] == whole
 
 
 def test_a_stop_that_outgrows_a_minor_one_after_its_hour_was_closed() -> None:

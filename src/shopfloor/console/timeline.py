@@ -216,7 +216,7 @@ def _standing(machine: Machine, first: int, until: int, now: int) -> tuple[State
 def _told(machine: Machine, time: int) -> bool:
     """Whether a sample of the state says that it began then."""
     line = machine.facts.lines.get("state")
-    return line is not None and bool(line.times) and line.times[0] == time
+    return line is not None and line.first == time
 
 
 def columns_of(segments: Sequence[Segment]) -> dict[str, list[Any]]:

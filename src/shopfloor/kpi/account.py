@@ -23,8 +23,12 @@ class TimeClass(StrEnum):
     UNKNOWN = "unknown"
 
 
+_NAMES: Final = [(name, name.value) for name in TimeClass]
 OUTSIDE: Final = frozenset({TimeClass.NOT_SCHEDULED, TimeClass.PLANNED_STOP})
 """Time that is not planned for production: units made then are kept apart."""
+
+
+_NOTHING: Final = dict.fromkeys(TimeClass, 0)
 
 
 @dataclass(slots=True)
@@ -41,7 +45,7 @@ class Loss:
 class Account:
     """One machine in one window. Times in ns."""
 
-    times: dict[TimeClass, int] = field(default_factory=lambda: dict.fromkeys(TimeClass, 0))
+    times: dict[TimeClass, int] = field(default_factory=_NOTHING.copy)
     good: Quantity = 0
     scrap: Quantity = 0
     ideal: int = 0
@@ -124,7 +128,7 @@ class Account:
     def record(self) -> dict[str, Any]:
         """As it is stored: times in seconds, exact to the nanosecond as long as they are below 100 days."""
         return {
-            "seconds": {name.value: self.times[name] / 1e9 for name in TimeClass},
+            "seconds": {text: self.times[name] / 1e9 for name, text in _NAMES},
             "good": self.good,
             "scrap": self.scrap,
             "ideal_seconds": self.ideal / 1e9,

@@ -1,8 +1,10 @@
 """How many units were made: from pulses, from cumulative counters with rollover and reset, from unit events."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from math import isfinite
-from typing import Literal, NamedTuple
+from operator import le
+from typing import Literal, NamedTuple, cast
 
 from shopfloor.kpi.account import Quantity
 from shopfloor.kpi.facts import BAD, Known, Timeline
@@ -35,12 +37,12 @@ def units(
     *,
     counting: Counting = "counter",
     modulus: int | None = None,
-    gap: Callable[[int, int], bool] = lambda _since, _until: False,
+    gap: Callable[[int, int], bool] | None = None,
 ) -> Iterator[Units]:
     """What was counted from ``start`` on, before ``end``; what was before ``start`` is looked at as the baseline.
 
-    ``gap`` says whether between two times something may have been missed. Samples of bad quality and such
-    that are no count move nothing.
+    ``gap`` says whether between two times something may have been missed; None: nothing was. Samples of bad quality
+    and such that are no count move nothing.
     """
     if counting == "event":
         for time, value in timeline.between(start, end):
@@ -48,21 +50,21 @@ def units(
             if quantity:
                 yield Units(time, quantity, beyond=False)
         return
-    since, last, doubt = _baseline(timeline, start)
-    for time, value in timeline.between(start, end):
+    _, last, doubt = baseline(timeline, start)
+    for time, value in zip(*timeline.changes(start, end), strict=True):
         now = quantity_of(value)
         if now is None:
             doubt = True
             continue
-        missed = doubt or (last is not None and gap(since, time))
         if last is not None:
+            missed = doubt or (gap is not None and gap(timeline.last(time - 1), time))
             if counting == "pulse":
                 # After a gap the level is a baseline: nobody saw it rise.
                 if now and not last and not missed:
                     yield Units(time, 1, beyond=False)
             elif increase := increased(last, now, modulus):
                 yield Units(time, increase, beyond=missed)
-        since, last, doubt = time, now, False
+        last, doubt = now, False
 
 
 def increased(last: Quantity, now: Quantity, modulus: int | None) -> Quantity:
@@ -78,15 +80,31 @@ def increased(last: Quantity, now: Quantity, modulus: int | None) -> Quantity:
     return now
 
 
-def _baseline(timeline: Timeline, start: int) -> tuple[int, Quantity | None, bool]:
+def rise(timeline: Timeline, start: int, end: int) -> int | None:
+    """By how much a counter went on from ``start`` on, before ``end``, where it is plain: whole numbers that only rise.
+
+    None where it is not so plain, or a bad value was among them. Nobody may have missed anything in between.
+    """
+    _, counts = timeline.changes(start, end)
+    if not counts:
+        return 0
+    _, last, doubt = baseline(timeline, start)
+    if doubt or not isinstance(last, int) or set(map(type, counts)) != {int}:
+        return None
+    rising = cast("Sequence[int]", counts)
+    if rising[0] < last or not all(map(le, rising, islice(rising, 1, None))):
+        return None
+    return rising[-1] - last
+
+
+def baseline(timeline: Timeline, start: int) -> tuple[int, Quantity | None, bool]:
     """The last count before ``start``: its time, the count, and whether a bad value followed it."""
     doubt = False
-    place = timeline.at(start - 1)
-    while place >= 0:
-        value = timeline.values[place]
+    since = timeline.last(start - 1)
+    for time, value in timeline.back(start):
         found = None if value is BAD else quantity_of(value)
         if found is not None:
-            return timeline.times[place], found, doubt
+            return since, found, doubt
         doubt = True
-        place -= 1
+        since = timeline.last(time - 1)
     return start, None, False

@@ -1,6 +1,6 @@
 """The single cycles of a machine: from when to when, how long, and whether that says anything."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -95,8 +95,7 @@ class Cycles:
     def _said(self, start: int, end: int) -> Iterator[_End]:
         """Each value is a cycle that has just ended, and how long it took."""
         line = self._facts.lines["cycle_time"]
-        place = line.at(start - 1)
-        last = line.times[place] if place >= 0 else 0
+        last = max(line.last(start - 1), 0)
         for time, value in line.between(start, end):
             length = _length(value, self._spec.cycle_unit)
             if length is not None:
@@ -107,44 +106,34 @@ class Cycles:
     def _by_signal(self, start: int, end: int) -> Iterator[_End]:
         """From one edge to the next."""
         line = self._facts.lines["cycle"]
-        places = range(bisect_left(line.times, start), bisect_left(line.times, end))
-        last: int | None = None
-        for place in range(places.start - 1, -1, -1):
-            if self._edge(place):
-                last = place
-                break
-        for place in places:
-            if not self._edge(place):
+        edges = (time for time, value in line.back(start) if self._edge(time, value))
+        last = next(edges, None)
+        for time, value in zip(*line.changes(start, end), strict=True):
+            if not self._edge(time, value):
                 continue
             if last is not None:
-                doubt = any(self._missed("cycle", between) for between in range(last + 1, place + 1))
-                since = line.times[last]
-                yield _End(since, since, line.times[place], self._spec.units_per_cycle, doubt)
-            last = place
+                yield _End(last, last, time, self._spec.units_per_cycle, self._doubtful(last, time))
+            last = time
 
-    def _edge(self, place: int) -> bool:
-        """Whether a sample of the signal is the edge at which a cycle ends; after a gap nobody saw it."""
+    def _edge(self, time: int, value: Known) -> bool:
+        """Whether a change of the signal is the edge at which a cycle ends; after a gap nobody saw it."""
         line = self._facts.lines["cycle"]
-        if place < 1 or self._missed("cycle", place):
+        since = line.last(time - 1)
+        if since < 0 or self._facts.missed("cycle", since, time):
             return False
-        now, before = quantity_of(line.values[place]), quantity_of(line.values[place - 1])
+        now, before = quantity_of(value), quantity_of(line.value_at(since))
         if now is None or before is None:
             return False
         return bool(before) and not now if self._spec.cycle_falls else bool(now) and not before
 
-    def _missed(self, role: Role, place: int) -> bool:
-        """Whether a sample is bad, or something may have been missed right before it."""
-        line = self._facts.lines[role]
-        if quantity_of(line.values[place]) is None or (place and quantity_of(line.values[place - 1]) is None):
-            return True
-        return place > 0 and self._gap(role, line.times[place - 1], line.times[place])
-
-    def _gap(self, role: Role, since: int, until: int) -> bool:
-        return self._facts.known_until(role, since, self._spec.stale) < until
+    def _doubtful(self, since: int, until: int) -> bool:
+        """Whether the signal was bad between two edges, or something may have been missed."""
+        _, told = self._facts.lines["cycle"].changes(since, until)
+        return any(quantity_of(value) is None for value in told) or self._facts.broken("cycle", since, until)
 
     def _by_units(self, start: int, end: int) -> Iterator[_End]:
         """From one unit to the next."""
-        before = [time for role in self._spec.producing if (time := self._unit_before(role, start)) is not None]
+        before = [time for role in self._spec.producing if (time := self._production.last(role, start)) is not None]
         last = max(before, default=None)
         doubts = [] if last is None else list(self._doubts(last, end))
         made: dict[int, tuple[Quantity, bool]] = {}
@@ -160,24 +149,20 @@ class Cycles:
                 yield _End(last, last, time, quantity, doubt)
             last = time
 
-    def _unit_before(self, role: Role, time: int) -> int | None:
-        """When the last unit of a tag before ``time`` was counted."""
-        line = self._facts.lines[role]
-        for place in range(line.at(time - 1), -1, -1):
-            if any(self._production.units(role, line.times[place], line.times[place] + 1)):
-                return line.times[place]
-        return None
-
     def _doubts(self, start: int, end: int) -> Iterator[int]:
         """Until when units may have been missed that a pulse or an event told; a counter tells them afterwards."""
         if self._spec.counting == "counter":
             return
         found: set[int] = set()
         for role in self._spec.producing:
-            times = self._facts.lines[role].times
-            for place in range(bisect_right(times, start), bisect_left(times, end)):
-                if self._missed(role, place):
-                    found.add(times[place])
+            line = self._facts.lines[role]
+            before = line.last(start)
+            known = before < 0 or quantity_of(line.value_at(before)) is not None
+            for time, value in line.between(start + 1, end):
+                counts = quantity_of(value) is not None
+                if not (known and counts) or (before >= 0 and self._facts.missed(role, before, time)):
+                    found.add(time)
+                before, known = time, counts
         yield from sorted(found)
 
 

@@ -1,12 +1,29 @@
-"""Timelines: what is known of a tag at each time, in the order of time however the samples came."""
+"""Facts: what is known of a machine, in the order of time however it came."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from shopfloor.samples import Value
+from shopfloor.kpi.timeline import BAD, NEVER, Bad, Known, Timeline, Touched, same
+
+__all__ = [
+    "BAD",
+    "NEVER",
+    "Bad",
+    "Edit",
+    "Facts",
+    "Known",
+    "Presence",
+    "Role",
+    "Timeline",
+    "Touched",
+    "pack",
+    "same",
+    "unpack",
+]
 
 Role = Literal[
     "state", "mode", "good", "scrap", "total", "product", "order", "quantity", "cycle", "cycle_time", "fault",
@@ -14,93 +31,15 @@ Role = Literal[
 ]  # fmt: skip
 """What a tag tells of a machine."""
 
-
 _STATES: Final = frozenset({"state", "mode"})
 """Roles out of which states are derived."""
 _NAMES: Final = frozenset({"product", "order"})
 """Roles out of which it is derived what is made: a name holds until another one is said."""
-
-
-class Bad:
-    """Stands for a value of bad quality: something was said, but nothing is known."""
-
-    def __repr__(self) -> str:
-        return "BAD"
-
-
-BAD: Final = Bad()
-Known = Value | Bad
+_EACH: Final = frozenset({"cycle_time"})
+"""Roles of which each sample says something of its own."""
 _BAD_EXTENSION: Final = 1
 _BASE: Final = 3600 * 10**9
 """How much more is kept than is judged, ns: the first cycle begins with a unit that was made before."""
-NEVER: Final = 2**63 - 1
-"""A time after all others."""
-
-
-class Touched(NamedTuple):
-    """What a new fact may change: time from ``start`` to ``end``, ns UTC."""
-
-    start: int
-    end: int
-
-
-class Timeline:
-    """The samples of one tag by time; of several with one time the last that came counts."""
-
-    __slots__ = ("times", "values")
-
-    def __init__(self, times: list[int] | None = None, values: list[Known] | None = None) -> None:
-        self.times = times if times is not None else []
-        self.values = values if values is not None else []
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def put(self, time: int, value: Known) -> Touched | None:
-        """Take a sample in; the time that it may change, None for nothing: it was known."""
-        times, values = self.times, self.values
-        if not times or time > times[-1]:
-            times.append(time)
-            values.append(value)
-            return Touched(time, NEVER)
-        at = bisect_left(times, time)
-        if times[at] == time:
-            if same(values[at], value):
-                return None
-            values[at] = value
-        else:
-            times.insert(at, time)
-            values.insert(at, value)
-        # What the next sample says of a counter depends on this one.
-        return Touched(time, times[at + 1] + 1 if at + 1 < len(times) else NEVER)
-
-    def at(self, time: int) -> int:
-        """The place of the last sample at or before ``time``; -1 when there is none."""
-        return bisect_right(self.times, time) - 1
-
-    def value_at(self, time: int) -> Known:
-        """What held at ``time``; BAD when nothing was said yet."""
-        place = self.at(time)
-        return self.values[place] if place >= 0 else BAD
-
-    def between(self, start: int, end: int) -> Iterator[tuple[int, Known]]:
-        """The samples from ``start`` on, before ``end``."""
-        for place in range(bisect_left(self.times, start), bisect_left(self.times, end)):
-            yield self.times[place], self.values[place]
-
-    def next_said(self, time: int) -> int:
-        """When the next sample after ``time`` comes that says anything; NEVER when there is none."""
-        for place in range(bisect_right(self.times, time), len(self.times)):
-            if self.values[place] is not BAD and self.values[place] is not None:
-                return self.times[place]
-        return NEVER
-
-    def forget(self, before: int) -> None:
-        """Drop samples before ``before``, all but the last of them: it says what holds from there on."""
-        cut = self.at(before)
-        if cut > 0:
-            del self.times[:cut]
-            del self.values[:cut]
 
 
 class Presence:
@@ -129,6 +68,10 @@ class Presence:
         at = bisect_right(self.losses, time)
         return self.losses[at] if at < len(self.losses) else NEVER
 
+    def between(self, start: int, end: int) -> list[int]:
+        """The losses from ``start`` on, before ``end``."""
+        return self.losses[bisect_left(self.losses, start) : bisect_left(self.losses, end)]
+
     def forget(self, before: int) -> None:
         """Drop what was before."""
         del self.losses[: bisect_left(self.losses, before)]
@@ -150,11 +93,6 @@ def unpack(data: bytes) -> Any:
     return msgspec.msgpack.decode(data, ext_hook=lambda _code, _data: BAD)
 
 
-def same(one: Known, other: Known) -> bool:
-    """Whether two values are the same thing: 1, 1.0 and true are not."""
-    return one is other or (type(one) is type(other) and one == other)
-
-
 class Edit(NamedTuple):
     """What a person says about stops between two times: it counts instead of what the machine says."""
 
@@ -169,8 +107,8 @@ class Edit(NamedTuple):
 class Facts:
     """What is known of one machine: only samples, losses of sources, and edits, in whatever order they came."""
 
-    def __init__(self, roles: Iterable[Role]) -> None:
-        """Nothing is known yet."""
+    def __init__(self, roles: Iterable[Role], *, stale: int | None = None, each: bool = False) -> None:
+        """Nothing is known yet. ``stale``: for how many ns a sample holds; ``each``: repeats say something, too."""
         self.lines: dict[Role, Timeline] = {role: Timeline() for role in roles}
         self.sources: dict[Role, str] = {}
         """Which source gives what."""
@@ -183,15 +121,46 @@ class Facts:
         """From when on something new is known since whoever derives states from it looked last; NEVER: nothing."""
         self.switched = 0
         """Likewise of what is made."""
+        self._stale = stale
+        self._each = each or stale is not None
 
     def take(self, role: Role, time: int, value: Known, source: str) -> Touched | None:
         """A sample; the time that it may change, None for nothing."""
+        if role not in self.sources:
+            self.sources[role] = source
+        line = self.lines[role]
+        before = line.newest
+        if time > before:
+            repeats = line.append(time, value)
+            if repeats and not self._says_more(role, before, time):
+                return None
+            touched: Touched | None = Touched(time, NEVER)
+        else:
+            touched = line.put(time, value)
+        return self._derived(role, touched)
+
+    def follow(self, role: Role, times: Sequence[int], values: Sequence[Known], source: str) -> Touched | None:
+        """``take`` of samples that are newer than all others of the role, in the order of time; one at least."""
         self.sources.setdefault(role, source)
-        touched = self.lines[role].put(time, value)
+        line = self.lines[role]
+        before = line.newest
+        if line.extend(times, values) and not self._says_more(role, before, times[-1]):
+            return None
+        return self._derived(role, Touched(times[0], NEVER))
+
+    def _derived(self, role: Role, touched: Touched | None) -> Touched | None:
+        """Remember what is to be derived anew."""
         if role in _NAMES and touched is not None:
-            self.switched = min(self.switched, time)
-            return Touched(time, self.lines[role].next_said(time))
+            self.switched = min(self.switched, touched.start)
+            return (
+                touched if touched.end == NEVER else Touched(touched.start, self.lines[role].next_said(touched.start))
+            )
         return self._stir(touched) if role in _STATES else touched
+
+    def _says_more(self, role: Role, before: int, time: int) -> bool:
+        """Whether a repeat at ``time`` of what was said ``before`` says more: its source was lost meanwhile."""
+        presence = self.presence.get(self.sources[role])
+        return self._each or role in _EACH or (presence is not None and presence.next(before) <= time)
 
     def lose(self, source: str, time: int) -> Touched | None:
         """A source was lost; None when it gives nothing of this machine."""
@@ -229,11 +198,62 @@ class Facts:
         line = self.lines.get(role)
         return BAD if line is None else line.value_at(time)
 
-    def known_until(self, role: Role, time: int, stale: int | None) -> int:
-        """How long a sample of ``time`` holds without a newer one, ns UTC."""
+    def missed(self, role: Role, since: int, until: int) -> bool:
+        """Whether something may have been missed between two samples of a role."""
         presence = self.presence.get(self.sources.get(role, ""))
-        until = presence.next(time) if presence is not None else NEVER
-        return until if stale is None else min(until, time + stale)
+        stale = self._stale is not None and since + self._stale < until
+        return stale or (presence is not None and presence.next(since) < until)
+
+    def broken(self, role: Role, since: int, until: int) -> bool:
+        """Whether something may have been missed anywhere between two samples of a role."""
+        line, presence = self.lines[role], self.presence.get(self.sources.get(role, ""))
+        losses = () if presence is None else presence.between(since + 1, until)
+        if any(line.last(loss) != loss for loss in losses):
+            return True
+        if self._stale is None:
+            return False
+        times = [since, *(time for time, _ in line.between(since + 1, until)), until]
+        return any(self.missed(role, one, other) for one, other in pairwise(times))
+
+    def whole(self, role: Role, start: int) -> bool:
+        """Whether from ``start`` on every sample of a role holds until the next one."""
+        presence = self.presence.get(self.sources.get(role, ""))
+        return self._stale is None and (presence is None or presence.next(start) == NEVER)
+
+    def told(self, role: Role, start: int, end: int) -> Iterator[tuple[int, int, Known]]:
+        """From when until when which value is known, from ``start`` to ``end``; nothing where nothing is."""
+        line = self.lines[role]
+        sampled = line.last(start)
+        for begin, until, value in line.spells(start):
+            if begin >= end:
+                return
+            if value is BAD:
+                continue
+            for first, last in self._holds(role, max(begin, sampled), until):
+                if last > start and first < end:
+                    yield max(first, start), min(last, end), value
+
+    def _holds(self, role: Role, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """How far a value reaches that is said at ``begin`` and repeated; at ``end`` something else is said."""
+        line, presence = self.lines[role], self.presence.get(self.sources.get(role, ""))
+        if self._stale is not None:
+            since = last = begin
+            for time in chain(line.repeats(begin + 1, end), (end,)):
+                until = last + self._stale if presence is None else min(last + self._stale, presence.next(last))
+                if until < time:
+                    yield since, until
+                    since = time
+                last = time
+            if since < end:
+                yield since, end
+            return
+        for loss in () if presence is None else presence.between(begin + 1, end):
+            if loss > begin:
+                yield begin, loss
+                begin = line.next(loss)
+                if begin >= end:
+                    return
+        yield begin, end
 
     def forget(self, before: int, standing: int) -> None:
         """Drop what matters only to the time before ``before``; ``standing``: since when it stands then, if it does."""
@@ -250,7 +270,7 @@ class Facts:
     def dump(self) -> dict[str, Any]:
         """Everything, for ``load``."""
         return {
-            "lines": {role: (line.times, line.values) for role, line in self.lines.items()},
+            "lines": {role: line.dump() for role, line in self.lines.items()},
             "sources": self.sources,
             "losses": {source: presence.losses for source, presence in self.presence.items()},
             "edits": self.edits,
@@ -260,8 +280,7 @@ class Facts:
     def load(self, known: Mapping[str, Any]) -> None:
         """What ``dump`` gave, as far as the roles are the same."""
         self.stirred = self.switched = 0
-        for role, line in self.lines.items():
-            line.times, line.values = known["lines"].get(role, ([], []))
+        self.lines = {role: Timeline.load(known["lines"].get(role, ((), ()))) for role in self.lines}
         self.sources = {role: source for role, source in known["sources"].items() if role in self.lines}
         self.presence = {source: Presence(losses) for source, losses in known["losses"].items()}
         self.edits = [Edit(*edit) for edit in known["edits"]]

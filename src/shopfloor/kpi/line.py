@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import SECOND, Calendar, Stretch
+from shopfloor.kpi.evaluated import Evaluated
 from shopfloor.kpi.facts import Touched
 from shopfloor.kpi.machine import Machine, Piece
 from shopfloor.kpi.running import Stop
 from shopfloor.kpi.states import STOPS, State
-from shopfloor.kpi.windows import Evaluated, Windows
+from shopfloor.kpi.windows import Windows
 
 HOUR: Final = 3600 * SECOND
 
@@ -81,6 +82,19 @@ class Line(ABC):
     def forget(self, _before: int, _now: int, /) -> None:
         """Nothing: the facts are those of its machines."""
         return
+
+    def settled(self, _time: int, /) -> int:
+        """Nothing: it is made of what its parts have."""
+        return 0
+
+    def goes_on(self, _since: int, _now: int, /) -> bool | None:
+        """It does not stand by itself."""
+        return True
+
+    @property
+    def edited(self) -> bool:
+        """Nobody says anything of its stops but of those of its machines."""
+        return False
 
     def standing(self, _now: int, /) -> Standing | None:
         """What it does right before now; None where its parts stand side by side."""

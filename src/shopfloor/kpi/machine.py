@@ -29,7 +29,7 @@ class Machine:
     def __init__(self, spec: Spec, facts: Facts | None = None) -> None:
         """``facts``: what is known already."""
         self.spec = spec
-        self.facts = facts or Facts(spec.roles)
+        self.facts = facts or Facts(spec.roles, stale=spec.stale, each=spec.counting == "event")
         self.production = Production(spec, self.facts)
         self.orders = self.production.orders
         self.cycles = Cycles(spec, self.facts, self.production, self.orders)
@@ -175,7 +175,7 @@ class Machine:
 
     def outgrown(self, now: int) -> int | None:
         """Since when it stands, if that is no minor stop any more; else None."""
-        since = self.running.standing_since(now)
+        since = None if self.running.runs(now) else self.running.standing_since(now)
         return since if since is not None and now - since >= self.spec.minor_stop_below else None
 
     def forget(self, before: int, now: int) -> None:
@@ -183,6 +183,23 @@ class Machine:
         stop = self.running.stop_at(before, now)
         self.orders.forget(before)
         self.facts.forget(before, before if stop is None else stop.start)
+
+    def settled(self, time: int) -> int:
+        """Until when, at most until ``time``, no stop and no gap between units goes on: it stays what it counts as."""
+        if "state" in self.spec.roles:
+            return self.running.standing_since(time) or time
+        return self.production.before(time) or 0
+
+    def goes_on(self, since: int, now: int) -> bool | None:
+        """Whether it is clear at a glance that it ran from right before ``since`` until now; None: or stood."""
+        if not self.running.unchanged(since, now):
+            return False
+        return True if self.running.runs(now) else None
+
+    @property
+    def edited(self) -> bool:
+        """Whether people have said anything of its stops."""
+        return bool(self.facts.edits)
 
     def affected(self, touched: Touched, now: int) -> Touched:
         """The time whose evaluation a fact may change: stops are judged as wholes."""

@@ -101,8 +101,7 @@ class Orders:
         line = self._facts.lines.get("quantity")
         if line is None:
             return None
-        for place in range(line.at(end - 1), -1, -1):
-            value = line.values[place]
+        for _, value in line.back(end):
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return value if value > 0 else None
         return None
@@ -139,10 +138,12 @@ class Orders:
         cut = bisect_left(line.times, since)
         del line.times[cut:], line.names[cut:]
         told = self._facts.lines[role]
-        for place in range(bisect_left(told.times, since), len(told)):
-            name = self._name(kind, role, told.values[place])
+        first = told.next(since)
+        later = zip(*told.changes(first + 1, NEVER), strict=True)
+        for time, value in [(first, told.value_at(first)), *later] if first < NEVER else ():
+            name = self._name(kind, role, value)
             if name is not None and name != (line.names[-1] if line.names else ""):
-                line.times.append(told.times[place])
+                line.times.append(time)
                 line.names.append(name)
 
     def _name(self, kind: Making, role: Role, value: Known) -> str | None:

@@ -1,14 +1,17 @@
 """How many units a machine made, when, and what they would have taken."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
 
 from shopfloor.kpi.account import OUTSIDE, Account, Quantity, TimeClass
-from shopfloor.kpi.counting import Units, units
+from shopfloor.kpi.counting import Units, quantity_of, rise, units
 from shopfloor.kpi.facts import NEVER, Facts, Role
 from shopfloor.kpi.orders import Orders
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import key
+
+_TREATED: Final = {TimeClass.UNKNOWN: TimeClass.UNKNOWN} | dict.fromkeys(OUTSIDE, TimeClass.NOT_SCHEDULED)
 
 
 class Production:
@@ -24,11 +27,13 @@ class Production:
         """What a tag counted from ``start`` on, before ``end``."""
         spec = self._spec
         line = self._facts.lines[role]
-        return units(line, start, end, counting=spec.counting, modulus=spec.modulus, gap=self._gap(role))
+        return units(line, start, end, counting=spec.counting, modulus=spec.modulus, gap=self._gap(role, start))
 
-    def _gap(self, role: Role) -> Callable[[int, int], bool]:
-        facts, stale = self._facts, self._spec.stale
-        return lambda since, until: facts.known_until(role, since, stale) < until
+    def _gap(self, role: Role, start: int) -> Callable[[int, int], bool] | None:
+        facts = self._facts
+        if facts.whole(role, facts.lines[role].last(start - 1)):
+            return None
+        return lambda since, until: facts.missed(role, since, until)
 
     def between(self, start: int, end: int) -> list[tuple[int, Quantity, Quantity]]:
         """When how many good units and how much scrap were counted, from ``start`` on, before ``end``."""
@@ -47,14 +52,24 @@ class Production:
         """When the last unit before ``time`` was counted."""
         latest: int | None = None
         for role in self._spec.counted:
-            times = self._facts.lines[role].times
-            for place in range(bisect_right(times, time - 1) - 1, -1, -1):
-                if latest is not None and times[place] <= latest:
-                    break
-                if any(self.units(role, times[place], times[place] + 1)):
-                    latest = times[place]
-                    break
+            found = self.last(role, time, -1 if latest is None else latest)
+            latest = latest if found is None else found
         return latest
+
+    def last(self, role: Role, time: int, after: int = -1) -> int | None:
+        """When a tag counted a unit last before ``time``; None where that was not after ``after``."""
+        line, until = self._facts.lines[role], time
+        for change, value in line.back(time):
+            if until - 1 <= after:
+                return None
+            if self._spec.counting == "event":
+                found = line.last(until - 1) if quantity_of(value) else None
+            else:
+                found = change if any(self.units(role, change, change + 1)) else None
+            if found is not None:
+                return found if found > after else None
+            until = change
+        return None
 
     def after(self, time: int) -> int | None:
         """When the first unit at or after ``time`` was counted."""
@@ -64,19 +79,35 @@ class Production:
     def account(self, account: Account, starts: Sequence[int], names: Sequence[TimeClass], end: int) -> None:
         """Add the units of a stretch, whose pieces begin at ``starts`` and count as ``names``."""
         made: dict[Role, Quantity] = {"good": 0, "scrap": 0, "total": 0}
+        spans = list(_spans(starts, names, end))
         for role in self._spec.counted:
             producing = role in self._spec.producing
-            for unit in self.units(role, starts[0], end):
-                name = names[bisect_right(starts, unit.time) - 1]
-                if name in OUTSIDE:
-                    account.outside += unit.quantity if producing else 0
-                    continue
-                made[role] += unit.quantity
-                if role == "scrap":
-                    account.scrapped(self._why(unit.time), unit.quantity)
-                if producing:
-                    self._perform(account, unit, name)
+            for start, until, name in spans:
+                for found in self._counted(role, start, until):
+                    if name in OUTSIDE:
+                        account.outside += found.quantity if producing else 0
+                        continue
+                    made[role] += found.quantity
+                    if role == "scrap":
+                        account.scrapped(self._why(found.time), found.quantity)
+                    if producing:
+                        self._perform(account, found, name)
         account.good, account.scrap = self._split(made)
+
+    def _counted(self, role: Role, start: int, end: int) -> Iterator[Units]:
+        """The units of a span; of one product and one reason of scrap as one, where they are plain."""
+        if self._spec.counting != "counter":
+            yield from self.units(role, start, end)
+            return
+        cuts = {start, end} | {part.start for part in self.orders.parts(start, end)}
+        if role == "scrap" and "scrap_reason" in self._facts.lines:
+            cuts.update(self._facts.lines["scrap_reason"].changes(start + 1, end)[0])
+        for first, last in pairwise(sorted(cuts)):
+            more = rise(self._facts.lines[role], first, last) if self._gap(role, first) is None else None
+            if more is None:
+                yield from self.units(role, first, last)
+            elif more:
+                yield Units(first, more, beyond=False)
 
     def _split(self, made: dict[Role, Quantity]) -> tuple[Quantity, Quantity]:
         """Good and scrap out of whatever two of the three counts there are."""
@@ -99,3 +130,15 @@ class Production:
     def _why(self, time: int) -> str:
         code = key(self._facts.value_at("scrap_reason", time))
         return "" if code in (None, "", "0") else self._spec.scrap_reasons.get(code, code)
+
+
+def _spans(starts: Sequence[int], names: Sequence[TimeClass], end: int) -> Iterator[tuple[int, int, TimeClass]]:
+    """Pieces joined where their units count alike: the class matters only outside of planned time and where unknown."""
+    kinds = [_TREATED.get(name, TimeClass.PRODUCTION) for name in names]
+    first = 0
+    for place in range(1, len(kinds)):
+        if kinds[place] is not kinds[first]:
+            yield starts[first], starts[place], kinds[first]
+            first = place
+    if kinds:
+        yield starts[first], end, kinds[first]

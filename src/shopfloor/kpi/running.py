@@ -6,7 +6,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from shopfloor.kpi.facts import BAD, NEVER, Facts, Known
+from shopfloor.kpi.facts import NEVER, Facts, Known
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import STOPS, State, key, resolve
@@ -95,19 +95,13 @@ class Running:
         return known
 
     def _said(self, start: int) -> Iterator[Segment]:
-        """What each sample of the state tag says from ``start`` on; the last holds for ever, or until it is lost."""
-        line = self._facts.lines["state"]
-        times, values = line.times, line.values
-        for place in range(max(line.at(start), 0), len(times)):
-            time, value = times[place], values[place]
-            following = times[place + 1] if place + 1 < len(times) else NEVER
-            until = min(following, self._facts.known_until("state", time, self._spec.stale))
-            if until > max(time, start) and value is not BAD:
-                yield from self._in_modes(max(time, start), until, value)
+        """What the state tag says from ``start`` on; the last that it said holds for ever, or until it is lost."""
+        for begin, until, value in self._facts.told("state", start, NEVER):
+            yield from self._in_modes(begin, until, value)
 
     def _in_modes(self, start: int, end: int, value: Known) -> Iterator[Segment]:
         modes = self._facts.lines.get("mode")
-        changes = [] if modes is None else [time for time, _ in modes.between(start + 1, end)]
+        changes = () if modes is None else modes.changes(start + 1, end)[0]
         for begin, until in pairwise((start, *changes, end)):
             mode = self._facts.value_at("mode", begin)
             found = resolve(value, mode, self._spec.states)
@@ -123,31 +117,31 @@ class Running:
             return
         after = production.after(end)
         marks = [begin, *production.times(max(start, begin + 1), end), now if after is None else after]
-        for one, next_one in pairwise(marks):
-            first, last = max(one, start), min(next_one, end)
-            if first < last:
-                long = next_one - one >= self._spec.minor_stop_below
-                yield from self._where_told(first, last, State.IDLE if long else State.RUNNING)
+        long = self._spec.minor_stop_below
+        first = max(begin, start)
+        for one, following in pairwise(marks):
+            if following - one >= long:  # a stop of its own; what ran before it is in one piece
+                yield from self._where_told(first, max(one, start), State.RUNNING)
+                first = min(following, end)
+                yield from self._where_told(max(one, start), first, State.IDLE)
+        yield from self._where_told(first, min(marks[-1], end), State.RUNNING)
 
     def _where_told(self, start: int, end: int, state: State) -> Iterator[Segment]:
         """Without the time in which the counter was silent because its source was away."""
         role = self._spec.counted[0]
-        line = self._facts.lines[role]
-        at = start
-        while at < end:
-            place = line.at(at)
-            if place >= 0 and line.values[place] is not BAD:
-                known = min(end, self._facts.known_until(role, line.times[place], self._spec.stale))
-                if known > at:
-                    following = line.times[place + 1] if place + 1 < len(line) else known
-                    yield Segment(at, min(known, following), state)
-                    at = min(known, following)
-                    continue
-            at = line.times[place + 1] if place + 1 < len(line) else end
+        at = until = start
+        for begin, known, _ in self._facts.told(role, start, end) if start < end else ():
+            if begin > until:
+                if at < until:
+                    yield Segment(at, until, state)
+                at = begin
+            until = known
+        if at < until:
+            yield Segment(at, until, state)
 
     def _first_told(self) -> int | None:
-        lines = (self._facts.lines[role] for role in self._spec.counted)
-        return min((line.times[0] for line in lines if line.times), default=None)
+        firsts = (self._facts.lines[role].first for role in self._spec.counted)
+        return min((first for first in firsts if first is not None), default=None)
 
     # --- stops
 
@@ -158,6 +152,28 @@ class Running:
             return None
         end, down_after = self._on(time, now)
         return Stop(begin, end, down_before or down_after)
+
+    def unchanged(self, since: int, now: int) -> bool:
+        """Whether it is clear at a glance that from right before ``since`` until ``now`` it was in one state."""
+        if "state" not in self._spec.roles:
+            return False
+        last = self._newest(now)
+        return last is None or last.end < since or (last.start < since and last.end >= now)
+
+    def runs(self, now: int) -> bool:
+        """Whether it is clear at a glance that it does not stand at ``now``."""
+        if "state" not in self._spec.roles:
+            return False
+        last = self._newest(now)
+        return last is None or last.end < now or last.state not in STOPS
+
+    def _newest(self, now: int) -> Segment | None:
+        """The last segment that began before ``now``."""
+        known = self._spells()
+        if known and known[-1].start < now:
+            return known[-1]
+        place = bisect_left(known, now, key=_start) - 1
+        return known[place] if place >= 0 else None
 
     def standing_since(self, now: int) -> int | None:
         """Since when it stands at ``now``; without a state tag since the last unit, however long ago."""
@@ -216,6 +232,6 @@ class Running:
         line = self._facts.lines.get("fault")
         if line is None:
             return None
-        inside = (value for _, value in line.between(stop.start, NEVER if stop.end is None else stop.end))
+        inside = line.changes(stop.start, NEVER if stop.end is None else stop.end)[1]
         values: Iterable[Known] = (line.value_at(stop.start), *inside)
         return next((code for code in map(key, values) if code not in (None, "", "0", "false")), None)

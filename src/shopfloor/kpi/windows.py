@@ -8,14 +8,16 @@ Nothing happens but at a tick, so how samples were cut into batches leaves no tr
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
+from shopfloor.kpi.evaluated import Evaluated
 from shopfloor.kpi.facts import NEVER, Touched
 from shopfloor.kpi.running import Stop
+from shopfloor.kpi.running_cell import RunningCell
 
 DAY: Final = 86_400 * 1_000_000_000
 _KINDS: Final[tuple[WindowKind, ...]] = ("hour", "shift", "day")
@@ -49,43 +51,6 @@ class StopResult(NamedTuple):
     """Whether nobody knows why it stood in a part of the planned time, and it is no minor one."""
 
 
-class Evaluated(Protocol):
-    """What windows are made of: a machine, or a line of them."""
-
-    @property
-    def plan(self) -> object:
-        """What the plant file says of it, as far as it matters to figures; its ``repr`` tells one from another."""
-        ...
-
-    def evaluate(self, stretch: Stretch, calendar: Calendar, now: int, /) -> Account:
-        """Times and quantities of a stretch as far as ``now``."""
-        ...
-
-    def affected(self, touched: Touched, now: int, /) -> Touched:
-        """The time whose evaluation a change may reach."""
-        ...
-
-    def outgrown(self, now: int, /) -> int | None:
-        """Since when it stands, if that is no minor stop any more; else None."""
-        ...
-
-    def stops(self, start: int, end: int, now: int, /) -> Iterator[Stop]:
-        """The stops that reach into a span of time, as wholes."""
-        ...
-
-    def minor(self, stop: Stop, now: int, /) -> bool:
-        """Whether it is a minor one, as far as is known now."""
-        ...
-
-    def reasons(self, stop: Stop, now: int, /) -> Iterator[tuple[int, str]]:
-        """From when on which reason of a stop counts; one at least."""
-        ...
-
-    def forget(self, before: int, now: int, /) -> None:
-        """Drop what matters only to the time before."""
-        ...
-
-
 class Windows:
     """Which windows of a machine or a line are closed, with which account, and which stops there were."""
 
@@ -106,14 +71,26 @@ class Windows:
         self._closed = 0
         """Every cell that ends until here is closed; 0 while no fact is known."""
         self._touched: list[tuple[Touched, str]] = []
-        self._open: dict[Stretch, Account] = {}
-        """What ``live`` evaluated last: parts of cells that are not closed yet."""
+        self._running: RunningCell | None = None
+        """The cell behind the closed ones, while it is the one that was looked at last."""
+        self._open: tuple[Stretch, Account] | None = None
+        """What ``live`` evaluated last: the part of this cell that was over."""
+        self._sum: tuple[Window, Account] | None = None
+        """Of the closed cells of the window that was asked for last."""
+        self._preceding = False
+        """Whether there are windows of days before the first one that are not given yet."""
         self._long = 0
         """When the stop began that was found to be no minor one while it lasts."""
         self._stops: dict[int, StopResult] = {}
         """The stops that were given, by their beginning."""
+        self._begins: list[int] = []
+        """When they begin, in order."""
         self._news = NEVER
         """Since when something may have changed that no stop was given for."""
+        self._fresh = True
+        """Whether anything came since it was looked for stops."""
+        self._lasting: Stop | None = None
+        """The stop that lasted then."""
         self.forgetting: list[Callable[[int, int], None]] = []
         """Told before what lies before a time is forgotten: that time, and now."""
 
@@ -132,13 +109,19 @@ class Windows:
         if touched.end <= floor:
             return
         start = max(touched.start, floor)
-        self._news = min(self._news, start)
+        self._news, self._fresh = min(self._news, start), True
         if not self.begun:
             self._closed = self._day_of(start)
-        elif start < self.begin:
+        elif start < self._closed and start < self.begin:
             self._extend(start, now)
+        if self._running is not None:
+            self._running.touch(start)
         if start < self._closed:
             self._touched.append((Touched(start, touched.end), why))
+
+    def follows(self, time: int, now: int) -> bool:
+        """Whether facts from ``time`` on come to what is not closed yet, and are not too late."""
+        return 0 < self._closed <= time and time >= now - self._remember
 
     @property
     def begin(self) -> int:
@@ -152,6 +135,7 @@ class Windows:
     def _extend(self, time: int, now: int) -> None:
         """Facts of days before the first one came: these are closed, too."""
         new = list(self._between(self._day_of(time), self.begin))
+        self._sum, self._preceding = None, True
         self._cells[:0] = new
         self._accounts[:0] = [self.machine.evaluate(cell.stretch, self._calendar, now) for cell in new]
         for window in self._windows(new):
@@ -175,7 +159,7 @@ class Windows:
         place = bisect_left(self._cells, stretch.start, key=lambda cell: cell.start)
         if place < len(self._cells) and self._cells[place].stretch == stretch:
             return self._accounts[place]
-        return self._open.get(stretch)
+        return self._open[1] if self._open is not None and self._open[0] == stretch else None
 
     def _between(self, start: int, end: int) -> Iterator[Cell]:
         for cell in self._calendar.cells(start):
@@ -183,19 +167,27 @@ class Windows:
                 return
             yield cell
 
+    def _current(self) -> RunningCell:
+        """The first cell that is not closed."""
+        if self._running is None or self._running.cell.start != self._closed:
+            cell = next(self._calendar.cells(self._closed))
+            self._running = RunningCell(self.machine, self._calendar, cell)
+        return self._running
+
     def tick(self, now: int) -> list[Result]:
         """It is ``now``: close what has ended and correct what was touched. In the order of the windows' beginnings."""
         self.anew.clear()
-        self._open.clear()
+        self._open = None
         if not self.begun:
             return []
         self._outgrown(now)
-        changed = self._correct(now)
+        changed = self._correct(now) if self._touched or self._preceding else {}
         closed = self._closed
-        for cell in self._between(closed, now):
+        while (running := self._current()).cell.end <= now:
+            cell = running.cell
             self._cells.append(cell)
-            self._accounts.append(self.machine.evaluate(cell.stretch, self._calendar, now))
-            self._closed = cell.end
+            self._accounts.append(running.account(now))
+            self._closed, self._sum = cell.end, None
             for window in self._windows([cell]):
                 if window.end == cell.end:
                     changed.setdefault(window, "")
@@ -207,19 +199,50 @@ class Windows:
         """Stops that are new or otherwise than they were given. A minor one is given when it is over."""
         if not self.begun:
             return []
-        start, _ = self.machine.affected(Touched(min(self._news, now - 1), NEVER), now)
-        found = {stop.start: self._stop(stop, now) for stop in self.machine.stops(start, now, now)}
+        since, self._news = min(self._news, now - 1), now
+        fresh, self._fresh = self._fresh, False
+        if self._as_given(since, now, fresh=fresh):
+            return []
+        start, _ = self.machine.affected(Touched(since, NEVER), now)
+        stops = list(self.machine.stops(start, now, now))
+        self._lasting = stops[-1] if stops and stops[-1].end is None else None
+        found = {stop.start: self._stop(stop, now) for stop in stops}
         found = {at: stop for at, stop in found.items() if stop.end is not None or not stop.minor}
-        gone = [
-            stop for stop in self._stops.values() if (stop.end is None or stop.end > start) and stop.start not in found
-        ]
+        gone = [stop for stop in self._given_from(start) if stop.start not in found]
         results = [stop._replace(withdrawn=True) for stop in gone]
         results += [stop for stop in found.values() if self._stops.get(stop.start) != stop]
         for stop in gone:
             del self._stops[stop.start]
         self._stops |= found
-        self._news = now
+        if gone or len(self._stops) != len(self._begins):
+            self._begins = sorted(self._stops)
         return sorted(results)
+
+    def _as_given(self, since: int, now: int, *, fresh: bool) -> bool:
+        """Whether it is clear at a glance that what was said of stops is still so."""
+        runs = self.machine.goes_on(since, now)
+        if runs:
+            last = self._stops[self._begins[-1]] if self._begins else None
+            return last is None or (last.end is not None and last.end <= since)
+        stop = self._lasting
+        if runs is False or fresh or stop is None:
+            return False
+        if self.machine.minor(stop, now):
+            return True
+        given = self._stops.get(stop.start)
+        if given is None or self.machine.edited:
+            return False
+        return given.unexplained or all(reason for _, reason in given.reasons)
+
+    def _given_from(self, time: int) -> list[StopResult]:
+        """The stops that were given and reach behind ``time``, the newest first."""
+        found: list[StopResult] = []
+        for begin in reversed(self._begins):
+            stop = self._stops[begin]
+            if stop.end is not None and stop.end <= time:
+                break
+            found.append(stop)
+        return found
 
     def _stop(self, stop: Stop, now: int) -> StopResult:
         minor, reasons = self.machine.minor(stop, now), tuple(self.machine.reasons(stop, now))
@@ -232,10 +255,7 @@ class Windows:
 
     def unexplained(self, window: Window) -> int:
         """How many stops that reach into a window need a reason."""
-        return sum(
-            stop.unexplained and stop.start < window.end and (stop.end is None or stop.end > window.start)
-            for stop in self._stops.values()
-        )
+        return sum(stop.unexplained and stop.start < window.end for stop in self._given_from(window.start))
 
     def _outgrown(self, now: int) -> None:
         """A stop that was minor when its hour was closed may have become longer than that since."""
@@ -261,12 +281,13 @@ class Windows:
             cell = self._cells[place]
             account = self.machine.evaluate(cell.stretch, self._calendar, now)
             if account != self._accounts[place]:
-                self._accounts[place] = account
+                self._accounts[place], self._sum = account, None
                 for window in self._windows([cell]):
                     if window.end <= self._closed:
                         changed.setdefault(window, why)
-        for (kind, start), (revision, _) in list(self._given.items()):
-            if revision < 0:  # of days before the first one
+        preceding, self._preceding = self._preceding, False
+        for (kind, start), (revision, _) in list(self._given.items()) if preceding else ():
+            if revision < 0:
                 cell = self._cells[bisect_left(self._cells, start, key=lambda cell: cell.start)]
                 changed.setdefault(self._calendar.window(kind, cell), "")
         return changed
@@ -320,19 +341,20 @@ class Windows:
         return total
 
     def live(self, now: int) -> tuple[Window, Account] | None:
-        """The running shift, or the day where there is none, until ``now``; None while nothing is known."""
+        """The running shift, or the day where there is none, until ``now``, the last tick; None: nothing is known."""
         if not self.begun or now <= self._closed:
             return None
-        cell = next(self._calendar.cells(now - 1))
-        window = self._calendar.window("shift" if cell.shift else "day", cell)
-        total = self.account(window)
-        for part in self._calendar.cells(self._closed):
-            if part.start >= now:
-                break
-            if window.kind == "day" or part.shift == window.shift:
-                stretch = Stretch(part.start, min(part.end, now), part.kind, part.shift, part.day)
-                self._open[stretch] = self.machine.evaluate(stretch, self._calendar, now)
-                total += self._open[stretch]
+        running = self._current()
+        cell = running.cell
+        if self._sum is None:
+            window = self._calendar.window("shift" if cell.shift else "day", cell)
+            self._sum = window, self.account(window)
+        window, closed = self._sum
+        part = running.account(now)
+        self._open = cell.stretch._replace(end=min(cell.end, now)), part
+        total = Account()
+        total += closed
+        total += part
         return window, total
 
     def forget(self, now: int) -> None:
@@ -350,6 +372,7 @@ class Windows:
         del self._cells[:cut], self._accounts[:cut]
         self._given = {key: given for key, given in self._given.items() if key[1] >= keep}
         self._stops = {start: stop for start, stop in self._stops.items() if start >= keep}
+        self._begins = sorted(self._stops)
         self.machine.forget(keep, now)
 
     def dump(self) -> dict[str, Any]:
@@ -372,8 +395,12 @@ class Windows:
         self._closed, self._long, self.too_late = known["closed"], known["long"], known["too_late"]
         self._touched = [(Touched(*touched), why) for touched, why in known["touched"]]
         self._stops = {stop[0]: msgspec.convert(stop, StopResult) for stop in known["stops"]}
+        self._begins = sorted(self._stops)
         self._news = known["news"]
         self._given = {(kind, start): (revision, _account(given)) for kind, start, revision, given in known["given"]}
+        self._preceding = any(revision < 0 for revision, _ in self._given.values())
+        self._running = self._open = self._sum = self._lasting = None
+        self._fresh = True
         if not known["first"]:
             return
         if known["plan"] == self.plan():

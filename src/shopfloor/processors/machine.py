@@ -1,8 +1,12 @@
 """KPIs of machines and lines: times, units, stops and OEE, live and of every hour, shift and day, with late data."""
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from functools import lru_cache
+from itertools import islice
+from operator import lt
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
@@ -32,6 +36,8 @@ TICK: Final = "$clock/tick"
 EDIT: Final = "$edit/"
 """Before a machine's id: what a person says about its stops, as JSON."""
 WINDOWS: Final = ("hour", "shift", "day")
+_MANY: Final = 4
+"""Samples of each tag in a batch from which on it is taken by columns."""
 _AHEAD: Final = DURATION_UNITS["min"]
 """How far a sample may lie in the future before it is counted as a fault of its clock."""
 _ROUNDED: Final = 0.01
@@ -165,6 +171,18 @@ class _Watched(Told):
         """State values that no mapping knows, and how often they came."""
         self.ahead = 0
         """Samples from the future."""
+        self._explained: set[tuple[type, Known]] = set()
+        """State values that came and have a meaning."""
+
+    def strange(self, state: Known) -> bool:
+        """Whether no mapping knows a state value."""
+        said = type(state), state
+        if said in self._explained:
+            return False
+        if state is not BAD and resolve(state, None, self.machine.spec.states) is None:
+            return True
+        self._explained.add(said)
+        return False
 
     def standing(self, window: Window, now: int) -> dict[str, Any]:
         """Its state, and how many stops need a reason."""
@@ -230,12 +248,18 @@ class MachineProcessor(Processor):
                 self._roles.setdefault(tag, []).append((watched, role))
         self._sources: dict[str, _Source] = {}
         self._now = 0
+        self._iso = lru_cache(maxsize=4096)(self._written)
 
     def process(self, batch: Batch) -> list[Sample]:
         """Take the facts in, and give what a tick closes, corrects or changes."""
         found: list[Sample] = []
         if (known := self._sources.get(batch.source)) is not None:
             known.silent = False
+        tags = set(batch.tags)
+        if len(batch) >= max(_MANY * len(tags), 1) and not any(tag.startswith("$") for tag in tags):
+            self._take_columns(batch)
+            return found
+        why = f"late samples from {batch.source}"
         for tag, time, value, quality in zip(batch.tags, batch.times, batch.values, batch.qualities, strict=True):
             if tag == TICK:
                 found += self._tick(time)
@@ -246,22 +270,58 @@ class MachineProcessor(Processor):
                 self._presence(source, what, time, connected=value is True)
             else:
                 for watched, role in self._roles.get(tag, ()):
-                    self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source)
+                    self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source, why)
         return found
 
-    def _take(self, watched: _Watched, role: Role, time: int, value: Known, source: str) -> None:
+    def _take_columns(self, batch: Batch) -> None:
+        """A batch with many samples of each tag: nothing of it depends on the order of samples of different tags."""
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for place, tag in enumerate(batch.tags):
+            places[tag].append(place)
+        good = min(batch.qualities) >= Quality.GOOD
+        for tag, at in places.items():
+            for watched, role in self._roles.get(tag, ()):
+                times = [batch.times[place] for place in at]
+                values: list[Known] = [batch.values[place] for place in at]
+                if not good:
+                    good_ones = (batch.qualities[place] >= Quality.GOOD for place in at)
+                    values = [value if ok else BAD for value, ok in zip(values, good_ones, strict=True)]
+                self._follow(watched, role, times, values, batch.source)
+
+    def _follow(self, watched: _Watched, role: Role, times: list[int], values: list[Known], source: str) -> None:
+        """A tag's samples: at once where they go on from what is known, else one by one."""
+        why, now = f"late samples from {source}", self._now or times[0]
+        facts, ahead = watched.machine.facts, now + _AHEAD if self._now else NEVER
+        if (
+            times[0] <= facts.lines[role].newest
+            or not watched.windows.follows(times[0], now)
+            or times[-1] > ahead - _AHEAD + _ABSURD
+            or not all(map(lt, times, islice(times, 1, None)))
+            or bytes in map(type, values)
+        ):
+            for time, value in zip(times, values, strict=True):
+                self._take(watched, role, time, value, source, why)
+            return
+        watched.ahead += len(times) - bisect_right(times, ahead)
+        if role == "state":
+            for kind, value in set(zip(map(type, values), values, strict=True)):
+                if watched.strange(value):
+                    times_ = sum(type(other) is kind and other == value for other in values)
+                    watched.unmapped[_shown(value)] = watched.unmapped.get(_shown(value), 0) + times_
+        watched.touch(facts.follow(role, times, values, source), why, now)
+
+    def _take(self, watched: _Watched, role: Role, time: int, value: Known, source: str, why: str) -> None:
         if self._now and time > self._now + _AHEAD:
             watched.ahead += 1
             if time > self._now + _ABSURD:
                 return
-        machine = watched.machine
         if isinstance(value, bytes):
             value = BAD
-        if role == "state" and value is not BAD and resolve(value, None, machine.spec.states) is None:
-            shown = str(value)[:40]
-            watched.unmapped[shown] = watched.unmapped.get(shown, 0) + 1
-        touched = machine.facts.take(role, time, value, source)
-        watched.touch(touched, f"late samples from {source}", self._now or time)
+        if role == "state" and watched.strange(value):
+            watched.unmapped[_shown(value)] = watched.unmapped.get(_shown(value), 0) + 1
+        touched = watched.machine.facts.take(role, time, value, source)
+        if touched is not None:
+            watched.touch(touched, why, self._now or time)
 
     def _edit(self, machine: str, time: int, value: Value) -> None:
         """Written by the console after it was checked; whatever else stands there changes nothing."""
@@ -384,7 +444,7 @@ class MachineProcessor(Processor):
             "day": window.day.isoformat(),
             "shift": window.shift,
             "formula": told.policy.id,
-            **asdict(found),
+            **vars(found),
             **account.record(),
             **told.details(account),
             **told.target(found),
@@ -393,7 +453,7 @@ class MachineProcessor(Processor):
             record["calendar"] = "no calendar: 24 h assumed"
         return record | told.doubts()
 
-    def _iso(self, time: int) -> str:
+    def _written(self, time: int) -> str:
         seconds, rest = divmod(time, 10**9)
         return datetime.fromtimestamp(seconds, self._calendar.zone).replace(microsecond=rest // 1000).isoformat()
 
@@ -443,6 +503,10 @@ class MachineProcessor(Processor):
 
 def _sure(found: Figures) -> int:
     return Quality.GOOD if found.coverage is None or found.coverage >= SURE else Quality.UNCERTAIN
+
+
+def _shown(state: Known) -> str:
+    return str(state)[:40]
 
 
 def _json(record: Mapping[str, object]) -> str:
