@@ -230,6 +230,12 @@ class Stage:
             self.plant = self.filler.join(self.plant)
             self.take(self.filler.before())
         self.started = time.time_ns() - 3 * 3600 * SECOND
+        recipe = Sample("press-1/recipe", self.started, "PET bottle 0.5 l, label front and back")
+        letters = [
+            DeadLetter(2, "mqtt", 8, self.started + SECOND, "text above 1 MB", [recipe], "plc"),
+            DeadLetter(1, "mqtt", 7, self.started, "text above 1 MB", [recipe, recipe], "plc"),
+        ]
+        self.letters = [] if empty else letters
         self.states: dict[str, State] = (
             {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
         )
@@ -320,14 +326,18 @@ class Stage:
             LedgerRow("plc", "mqtt", "rejected", 3, "text above 1 MB", self.started, self.started + SECOND),
         ]
 
-    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:  # noqa: ARG002  # the runtime's
-        return []
+    async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        return self.letters[:limit]
 
     async def retry_dead_letters(self, ids: Sequence[int]) -> list[int]:
-        raise NotImplementedError
+        """The first one is refused again."""
+        taken = [letter.id for letter in self.letters if letter.id in ids and letter.id > 1]
+        self.letters = [letter for letter in self.letters if letter.id not in taken]
+        return list(ids)
 
     async def drop_dead_letters(self, ids: Sequence[int]) -> int:
-        raise NotImplementedError
+        self.letters = [letter for letter in self.letters if letter.id not in ids]
+        return len(ids)
 
     async def journal_state(self) -> JournalState:
         return JournalState(1_200, self.received, 2_300_000, 20 * 10**9, self.started, full=False, damaged=0)

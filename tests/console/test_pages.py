@@ -208,6 +208,28 @@ def test_the_ledger_balances_and_says_why_some_were_not_delivered(desktop: Watch
     expect(page.get_by_text("127.0.0.1:1883 refuses the connection")).to_be_visible()
 
 
+def test_what_a_sink_refused_is_offered_again_or_thrown_away(desktop: Watched, phone: Watched, tmp_path: Path) -> None:
+    with Stage(tmp_path, 1) as stage:
+        page = desktop.open(stage, "#/components")
+        expect(page.get_by_role("heading", name="Refused: 3 samples")).to_be_visible()
+        assert violations(page) == []
+        small = phone.open(stage, "#/components")
+        for shown, name in ((page, "refused"), (small, "refused-phone")):
+            shown.get_by_role("heading", name="Who did what").scroll_into_view_if_needed()
+            picture(shown, name)
+        assert violations(small) == []
+        page.get_by_role("button", name="Offer all again").click()
+        expect(page.get_by_text("2 letters offered again")).to_be_visible()
+        expect(page.get_by_role("heading", name="Refused: 2 samples")).to_be_visible()  # one was refused once more
+        page.get_by_role("button", name="Throw away: letter 1").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Throw away: letter 1").click()
+        page.get_by_role("dialog").get_by_role("button", name="Throw away").click()
+        expect(page.get_by_text("1 letter thrown away")).to_be_visible()
+        expect(page.get_by_role("heading", name="Refused:")).to_have_count(0)
+    assert desktop.complaints == []
+
+
 # --- nothing there ------------------------------------------------------------------------------------------------
 
 

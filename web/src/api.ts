@@ -176,6 +176,17 @@ export interface Components {
   journal: Journal;
 }
 
+/** Samples of one batch that a sink refused for one reason; `samples` are the first of `count`. */
+export interface DeadLetter {
+  id: number;
+  reader: string;
+  source: string;
+  time: number;
+  reason: string;
+  count: number;
+  samples: { tag: string; time: number; value: Value; quality: number }[];
+}
+
 export interface LedgerRow {
   source: string;
   reader: string;
@@ -290,6 +301,13 @@ export async function getAudit(limit: number, before?: number): Promise<AuditRec
   const query = new URLSearchParams({ limit: String(limit) });
   if (before !== undefined) query.set('before', String(before));
   return (await ask<{ records: AuditRecord[] }>(`api/audit?${query.toString()}`)).records;
+}
+
+export const getDeadLetters = async () => (await ask<{ letters: DeadLetter[] }>('api/dead-letters')).letters;
+
+/** Offers dead letters again or throws them away; how many there were. */
+export async function decide(action: 'retry' | 'drop', ids: readonly number[]): Promise<number> {
+  return (await post<{ letters: number }>(`api/dead-letters/${action}`, { ids })).letters;
 }
 
 /** Restarts, pauses or resumes a component. */
