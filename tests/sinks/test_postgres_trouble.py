@@ -28,7 +28,7 @@ from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import Postgres, free_port
-from tests.sinks import postgres_victim
+from tests.sinks import sql_victim
 from tests.sinks.postgres import NOW, Client, config
 
 KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "100")) // 20
@@ -326,13 +326,13 @@ async def test_a_slow_line_is_no_dead_one(postgres: Postgres, client: Client) ->
 @asynccontextmanager
 async def counting(folder: Path, port: int, schema: str) -> AsyncIterator[Pipeline]:
     """A plant that counts; at the end all that it journalled is delivered, by a plant that counts no more."""
-    async with Pipeline(postgres_victim.plant(folder, port, schema)) as pipeline:
+    async with Pipeline(sql_victim.plant(folder, config(port, schema))) as pipeline:
         yield pipeline
 
 
 async def everything(folder: Path, own: Postgres, client: Client) -> None:
     """What was journalled is in the database once: by count, sum and each number."""
-    async with Pipeline(postgres_victim.plant(folder, own.port, client.schema, counts=False)) as pipeline:
+    async with Pipeline(sql_victim.plant(folder, config(own.port, client.schema), counts=False)) as pipeline:
         await until(
             lambda: all(c.state == "running" and not c.lag_entries for c in pipeline.components()), "all is there", 60
         )
@@ -400,13 +400,13 @@ async def test_kill_9_of_shopfloor_while_it_writes(
 ) -> None:
     """Killed at random moments: every number that was journalled is in the database, once."""
     monkeypatch.syspath_prepend(Path(__file__).parent)  # by a name that the fork server can import, too
-    victim = importlib.import_module("postgres_victim")
+    victim = importlib.import_module("sql_victim")
     client = Client(own.port, "killed")
     chosen = random.Random(5)
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["postgres_victim"])
+    forks.set_forkserver_preload(["sql_victim"])
     for _ in range(KILLS):
-        process = forks.Process(target=victim.live, args=(str(tmp_path), own.port, client.schema), daemon=True)
+        process = forks.Process(target=victim.live, args=(str(tmp_path), config(own.port, client.schema)), daemon=True)
         await asyncio.to_thread(process.start)
         await moves(client)
         await asyncio.sleep(chosen.uniform(0.0, 0.1))

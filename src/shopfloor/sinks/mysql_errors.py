@@ -12,7 +12,10 @@ _LOST: Final = "the connection to the database was lost"
 _NOT_LET_IN: Final = (
     "the server does not let this user in from here; GRANT it the database for this computer, or write another user"
 )
-_LOGIN: Final = "the server refuses user or password; put them right in `dsn` or `password`"
+_LOGIN: Final = (
+    "the server refuses user or password; put them right in `dsn` or `password` "
+    "(to a user who needs TLS it says the same: give `ca_file`)"
+)
 _ROW: Final = frozenset({
     1048, 1062, 1138, 1169, 1216, 1264, 1265, 1292, 1364, 1366, 1367, 1369, 1406, 1411, 1441, 1452, 1526, 1644, 1690,
     1748, 3140, 3141, 3819, 4025, 4078,

@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 from pymysql.constants import CLIENT, COMMAND
 from pymysql.protocol import OKPacketWrapper
 
-_CHUNK: Final = 256 * 1024
+_LARGEST: Final = 1_000_000
 _OkPacket: Final[Any] = OKPacketWrapper
 
 Row = tuple[Any, ...]
@@ -24,6 +24,8 @@ class Link:
     ) -> None:
         """Nothing is opened yet; ``seconds`` is how long an answer may take."""
         self.database = database
+        self.largest = _LARGEST
+        """Bytes of one statement of many rows, and of a part of what is loaded; less where the server takes less."""
         # Of the server's request for a file PyMySQL may know nothing (`local_infile`): it would send whichever file a
         # forged server names. `load` answers it with what is in memory.
         options: dict[str, Any] = {
@@ -61,6 +63,7 @@ class Link:
         made = list(rows)
         if made:
             with self._driver.cursor() as cursor:
+                cursor.max_stmt_length = self.largest
                 cursor.executemany(statement, made)
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
@@ -83,8 +86,8 @@ class Link:
         driver._execute_command(COMMAND.COM_QUERY, statement.encode())  # noqa: SLF001  # PyMySQL sends files only
         answer = driver._read_packet()  # noqa: SLF001
         if answer.is_load_local_packet():
-            for start in range(0, len(content), _CHUNK):
-                driver.write_packet(content[start : start + _CHUNK].tobytes())
+            for start in range(0, len(content), self.largest):
+                driver.write_packet(content[start : start + self.largest].tobytes())
             driver.write_packet(b"")
             answer = driver._read_packet()  # noqa: SLF001
         done = _OkPacket(answer)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
@@ -50,7 +51,7 @@ def loads(block: Block) -> Iterator[Load]:
     if block.kind != "double":
         yield _load(block)
         return
-    values = np.frombuffer(block.values, np.float64)
+    values = np.asarray(block.values)
     finite = np.isfinite(values)
     below_zero = (values == 0) & np.signbit(values)
     if finite.all() and not below_zero.any():
@@ -63,18 +64,18 @@ def loads(block: Block) -> Iterator[Load]:
 
 
 def _load(block: Block, values: "Callable[[Block], dict[str, pa.Array[Any]]] | None" = None) -> Load:
-    times = np.frombuffer(block.times, np.int64)
+    times = np.asarray(block.times)
     micros = times // 1000
     columns: dict[str, Any] = {
-        "tag_id": np.frombuffer(block.tags, np.int32),
+        "tag_id": np.asarray(block.tags),
         "time": micros.view("datetime64[us]"),
         "nanos": times - micros * 1000,
-        "received": (np.frombuffer(block.received, np.int64) // 1000).view("datetime64[us]"),
-        "entry": np.frombuffer(block.entries, np.int64),
-        "place": np.frombuffer(block.places, np.int32),
-        "quality": np.frombuffer(block.qualities, np.uint16),
+        "received": (np.asarray(block.received) // 1000).view("datetime64[us]"),
+        "entry": np.asarray(block.entries),
+        "place": np.asarray(block.places),
+        "quality": np.asarray(block.qualities),
     }
-    statuses, servers = np.frombuffer(block.statuses, np.int64), np.frombuffer(block.server_times, np.int64)
+    statuses, servers = np.asarray(block.statuses), np.asarray(block.server_times)
     if statuses.any():
         columns["status"] = pa.array(statuses, mask=statuses == 0)
     if servers.any():
@@ -91,7 +92,7 @@ def _load(block: Block, values: "Callable[[Block], dict[str, pa.Array[Any]]] | N
 def _values(block: Block) -> "dict[str, pa.Array[Any]]":
     match block.kind:
         case "double" | "bigint":
-            return {f"{block.kind}_value": pa.array(np.frombuffer(block.values, np.dtype(block.values.typecode)))}
+            return {f"{block.kind}_value": pa.array(_numbers(block))}
         case "numeric":
             return {"numeric_value": pa.array(block.values, pa.uint64())}
         case "bool":
@@ -102,6 +103,10 @@ def _values(block: Block) -> "dict[str, pa.Array[Any]]":
             return {_HEX: pa.array([value.hex() for value in block.values], pa.large_string())}
         case "none":
             return {}
+
+
+def _numbers(block: Block) -> npt.NDArray[Any]:
+    return np.asarray(block.values)
 
 
 def _below_zero(block: Block) -> "dict[str, pa.Array[Any]]":

@@ -17,7 +17,7 @@ from shopfloor.sinks.sql.facts import Fact, facts
 from shopfloor.sinks.sql.rows import Block, blocks, fit, latest, tags_of
 from shopfloor.sinks.sql.tables import HISTORY, LATEST, TAG, WRITER
 
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 """Names or keys in one statement."""
 _RESERVE: Final = 64 * 1024
 """Bytes of a packet for all but the value itself."""
@@ -75,6 +75,7 @@ class Tables:
         self._loads = loads
         # written as text a byte takes two, as a hexadecimal number or with a backslash
         self.longest = max(1024, (packet - _RESERVE) // 2)
+        link.largest = min(link.largest, max(1024, packet // 2))
         self._ids: dict[str, int] = {}
 
     def begin(self) -> None:

@@ -1,14 +1,13 @@
-"""A plant in a process of its own, to be killed: numbers → journal → PostgreSQL."""
+"""A plant in a process of its own, to be killed: numbers → journal → a database."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from shopfloor.pipeline import Pipeline
-from shopfloor.plant import JournalConfig, Plant, Site, SourceConfig
+from shopfloor.plant import JournalConfig, Plant, SinkConfig, Site, SourceConfig
 from shopfloor.samples import Batch, TagInfo
 from shopfloor.seams import Source
-from shopfloor.sinks.postgres import PostgresConfig
 
 NOW = 1_767_592_800_123_456_789
 STEP = 200
@@ -48,30 +47,20 @@ class NumbersConfig(SourceConfig):
         return [TagInfo(f"m/{i}") for i in range(3)]
 
 
-def plant(folder: Path, port: int, schema: str, *, counts: bool = True) -> Plant:
+def plant(folder: Path, sink: SinkConfig, *, counts: bool = True) -> Plant:
     """The victim's plant; ``counts``: whether numbers still come."""
     return Plant(
         plant=Site(site="test"),
         sources=[NumbersConfig(name="numbers")] if counts else [],
-        sinks=[
-            PostgresConfig.model_validate(
-                {
-                    "name": "archive",
-                    "dsn": f"postgresql://postgres@127.0.0.1:{port}/postgres",
-                    "schema_name": schema,
-                    "timeout": "5 s",
-                    "keep_alive": "0.2 s",
-                }
-            )
-        ],
+        sinks=[sink],
         journal=JournalConfig(path=folder / "journal.db"),
         console=None,
     )
 
 
-def live(folder: str, port: int, schema: str) -> None:
+def live(folder: str, sink: SinkConfig) -> None:
     """Run until killed."""
-    asyncio.run(_live(plant(Path(folder), port, schema)))
+    asyncio.run(_live(plant(Path(folder), sink)))
 
 
 async def _live(described: Plant) -> None:
