@@ -1,5 +1,6 @@
-"""What all tests share: how Hypothesis searches, and logs. Ports, programs and servers are in `shopfloor.testing`."""
+"""What all tests share: how Hypothesis searches, logs, how many run at once. Ports and servers: `shopfloor.testing`."""
 
+import atexit
 import os
 
 import pytest
@@ -24,3 +25,14 @@ def _logs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert level in logs.LEVELS
 
     monkeypatch.setattr(logs, "configure", configure)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker ends as tools/tests.sh does: not by the interpreter's end, where DuckDB complains on stderr."""
+    if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)  # what tests register is called first
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: two for each core, as most tests wait for a server most of their time."""
+    return min(2 * (os.cpu_count() or 1), 12)

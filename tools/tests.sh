@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the web app's tests, then Python's with the arguments given; fails when either fails.
-# pytest's closing line is the last that it prints.
+# Runs the web app's tests, then Python's with the arguments given, several at a time; fails when either fails.
+# `-n0` among the arguments runs them one after another. pytest's closing line is the last that it prints.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=0
@@ -9,5 +9,6 @@ if [ -f web/package.json ]; then
     [ "$failed" -eq 0 ] || printf 'FAILED: the web app'"'"'s tests, see above\n'
 fi
 # DuckDB's binding complains on stderr about what is alive when the interpreter ends: leave without that end.
-.venv/bin/python -c 'import os, sys, pytest; code = pytest.main(); sys.stdout.flush(); os._exit(code)' "$@" || failed=$?
+.venv/bin/python -c 'import os, sys, pytest; code = pytest.main(); sys.stdout.flush(); os._exit(code)' \
+    -n auto --dist worksteal "$@" || failed=$?
 exit "$failed"

@@ -187,10 +187,11 @@ async def test_sources_of_one_address_share_its_connection(peer: Peer) -> None:
     """Many gateways have one connection to give."""
     async with FaultProxy("127.0.0.1", peer.port) as proxy:
         first = configured(proxy.port, tag("a", "holding 0"))
-        second = configured(proxy.port, tag("b", "holding 1", device=2))
+        # The second one reads once: if it left in the middle of a request, the connection would be made anew.
+        second = configured(proxy.port, tag("b", "holding 1", device=2), rate="1 h")
+        await peer.set("holding", 0, 11, 12)
         async with taking(first) as one:
             async with taking(second) as two:
-                await peer.set("holding", 0, 11, 12)
                 await one.newest("a", 11)
                 await two.newest("b", 12)
                 assert (proxy.connections, proxy.accepted) == (1, 1)

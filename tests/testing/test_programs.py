@@ -3,7 +3,9 @@
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -22,9 +24,26 @@ def test_a_program_that_is_missing_skips_here_and_fails_in_ci(monkeypatch: pytes
         require_program("no-such-thing", "apt-get install no-such-thing")
 
 
-def test_a_free_port_can_be_bound() -> None:
-    with socket.create_server(("127.0.0.1", free_port())):
+def test_a_free_port_can_be_bound_and_the_next_is_another_one() -> None:
+    first, second = free_port(), free_port()
+    assert first != second
+    with socket.create_server(("127.0.0.1", first)), socket.create_server(("127.0.0.1", second)):
         pass
+
+
+def test_two_processes_are_never_given_the_same_port_though_none_is_taken() -> None:
+    ask = """import sys
+from shopfloor.testing.programs import free_port
+print(*(free_port() for _ in range(300)), flush=True)
+sys.stdin.read()  # it keeps what it has until its input is closed
+"""
+    with ExitStack() as stack:
+        asked = [stack.enter_context(Popen([sys.executable, "-c", ask], stdin=PIPE, stdout=PIPE)) for _ in range(2)]
+        given = [{int(port) for port in one.stdout.readline().split()} for one in asked if one.stdout is not None]
+        mine = {free_port() for _ in range(300)}
+    assert all(len(ports) > 100 for ports in (*given, mine))
+    assert not given[0] & given[1]
+    assert not mine & (given[0] | given[1])
 
 
 async def test_a_server_answers_when_the_block_begins_and_is_gone_when_it_ends() -> None:

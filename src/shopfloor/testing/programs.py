@@ -9,8 +9,10 @@ import subprocess
 import tempfile
 import time
 from asyncio import to_thread
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, NoReturn, Self
@@ -42,11 +44,40 @@ def missing(what: str, how_to_install: str) -> NoReturn:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on now, and that ``free_port`` of no other process gives away meanwhile.
+
+    It comes again only after all others of this process, so it also serves for what is not there. Raises OSError
+    when no port is left.
+    """
+    _, ports = _own_ports()
+    for port in islice(ports, _BLOCK):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
+    raise OSError(f"this process has all its {_BLOCK} ports of {host} in use; something does not close what it opened")
+
+
+_BLOCK: Final = 200
+_BLOCKS: Final = range(12_000, 32_000, _BLOCK)
+"""Below what Linux, macOS and Windows give to outgoing connections, above the ports that browsers refuse."""
+
+
+@cache
+def _own_ports() -> tuple[socket.socket, Iterator[int]]:
+    """What holds a block of ports for this process, which is its first one, bound; and the others in turn, for ever.
+
+    Tests run side by side, and a server needs a moment to take the port that was found for it: else two of them
+    could be given the same.
+    """
+    for first in _BLOCKS:
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", first))
+        except OSError:
+            claim.close()
+        else:
+            return claim, cycle(range(first + 1, first + _BLOCK))
+    raise OSError(f"other processes hold all ports from {_BLOCKS.start} to {_BLOCKS.stop}; end some of them")
 
 
 def answers(host: str, port: int) -> bool:
