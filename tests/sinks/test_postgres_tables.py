@@ -12,7 +12,7 @@ from shopfloor.sinks.sql.tables import SCHEMA, AddColumn, AddIndex, AddTable, Co
 from shopfloor.sinks.sql.views import VIEWS
 from shopfloor.testing.contracts.values import EVERY_VALUE, same
 from shopfloor.testing.programs import Postgres
-from tests.processors.test_machine import at, batches, built, day
+from tests.processors.test_machine import PLANT, at, batches, built, day
 from tests.sinks.postgres import NOW, Client, config
 
 STOPS_OF_MORE = "ALTER TABLE {schema}.history ADD CHECK (double_value IS NULL OR double_value < 100)"
@@ -139,6 +139,49 @@ async def test_the_views_of_a_shift_say_what_one_would_count_by_hand(postgres: P
     assert states[0][1] == 50 * 60
     for view in VIEWS:
         await client.ask(f"SELECT * FROM {{schema}}.{view.name}")
+
+
+MADE = PLANT.replace(
+    "    ideal_cycle: 10 s",
+    "    ideal_cycle: 10 s\n    order: press-1/order\n    cycles: each\n    line: stamping",
+).replace(
+    "sources:",
+    "lines:\n  - {id: stamping}\norders:\n  - {id: '4711', product: A17, quantity: 800}\nsources:",
+).replace("tags:\n", 'tags:\n      - {tag: press-1/order, node: "ns=2;s=o"}\n')  # fmt: skip
+
+
+async def test_lines_orders_products_and_cycles(postgres: Postgres, client: Client) -> None:
+    """The shares sum to their window, the cycles to its count; lines are told from machines."""
+    processor = built(MADE)
+    orders = [(at("06:00"), Sample("press-1/order", at("06:00"), "4711")),
+              (at("10:00"), Sample("press-1/order", at("10:00"), "4712"))]  # fmt: skip
+    async with config(postgres.port, client.schema).build() as sink:
+        for offset, one in enumerate(batches([*orders, *day()], every=600), 1):
+            if made := processor.process(one):
+                await sink.write(offset, Batch.of("oee", one.received, made))
+    assert await client.ask("SELECT DISTINCT machine, level FROM {schema}.kpi_latest ORDER BY 1") == [
+        ("press-1", "machine"), ("stamping", "line"), ("test", "site"),
+    ]  # fmt: skip
+    asked = (
+        "SELECT count(*), bool_and(abs(w.good - s.good) < 0.5) FROM {schema}.kpi_window w JOIN (SELECT machine, "
+        "period, starts, revision, kind, sum(good) AS good FROM {schema}.kpi_share GROUP BY 1, 2, 3, 4, 5) s "
+        "USING (machine, period, starts, revision)"
+    )
+    ((windows, same_sums),) = await client.ask(asked)
+    assert windows >= 16
+    assert same_sums
+    assert await client.ask(
+        "SELECT order_id, product, planned_quantity, beyond_plan = good - 800 FROM {schema}.production_order"
+    ) == [("4711", "A17", 800.0, True)]
+    ((cycles, seconds),) = await client.ask("SELECT count(*), sum(seconds) FROM {schema}.cycle WHERE NOT withdrawn")
+    ((counted,),) = await client.ask(
+        "SELECT sum(cycles + interrupted + several) FROM {schema}.cycle_time "
+        "WHERE period = 'hour' AND level = 'machine'"
+    )
+    assert cycles > 2000
+    assert seconds > 0
+    assert counted == cycles
+    assert ("A17",) in await client.ask("SELECT product FROM {schema}.product WHERE period = 'shift'")
 
 
 async def test_a_fact_twice_counts_once(postgres: Postgres, client: Client) -> None:

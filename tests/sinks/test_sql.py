@@ -124,6 +124,9 @@ def test_what_cannot_be_held_is_named_before_anything_is_sent(sample: Sample, wh
 # ---- records of machines -----------------------------------------------------------------------------------
 
 
+NOON = "2026-01-05T12:00:00Z"
+
+
 def record(**more: object) -> str:
     return json.dumps({"end": "2026-01-05T08:00:00+01:00", "day": "2026-01-05", "shift": "early", **more})
 
@@ -158,6 +161,41 @@ def test_scrap_and_stops_have_the_first_level_of_the_reason_as_category() -> Non
     tables = found(("m/kpi/shift", said))
     assert [part[4:] for part in tables["kpi_scrap"][0].rows] == [("QUALITY/scratch", "QUALITY", 3), ("", "", 1)]
     assert [part[4:] for part in tables["kpi_loss"][0].rows] == [("machine/oil", "machine", 2, 60.5)]
+
+
+@pytest.mark.parametrize("level", ["machine", "line", "area", "site"])
+def test_a_window_says_of_what_level_it_is(level: str) -> None:
+    """Else a sum over all rows would count the units of a line twice."""
+    tables = found(("x/kpi/day", record(**{level: "x"})), ("x/kpi/live", record(**{level: "x", "start": NOON})))
+    assert [row(tables[name][0])["level"] for name in ("kpi_window", "machine_now")] == [level, level]
+
+
+def test_products_orders_and_cycles_of_a_window() -> None:
+    said = record(
+        products={"A": {"good": 3, "oee": 0.5, "seconds": {"production": 7.0}}, "": {"good": 1}},
+        orders={"4711": {"good": 4}},
+        cycles={"count": 4, "mean": 1.5, "loss": 0.5, "interrupted": 1, "histogram": [[1.0, 4]]},
+    )
+    tables = found(("m/kpi/hour", said))
+    names = tables["kpi_share"][0].table.names
+    shares = [dict(zip(names, one, strict=True)) for one in tables["kpi_share"][0].rows]
+    assert [(s["kind"], s["name"], s["good"], s["oee"], s["production_seconds"]) for s in shares] == [
+        ("product", "A", 3, 0.5, 7.0), ("product", "", 1, None, None), ("order", "4711", 4, None, None),
+    ]  # fmt: skip
+    cycles = row(tables["kpi_cycle_time"][0])
+    assert (cycles["cycles"], cycles["mean"], cycles["lost"], cycles["interrupted"]) == (4, 1.5, 0.5, 1)
+
+
+def test_an_order_and_a_cycle_are_rows_of_their_own() -> None:
+    """A cycle's end to the nanosecond: two may end in one microsecond."""
+    said = record(order="4711", product="A", planned_quantity=500, due=NOON)
+    run = row(found(("m/kpi/order", said))["production_run"][0])
+    assert (run["kind"], run["order_id"], run["product"], run["planned_quantity"]) == ("order", "4711", "A", 500)
+    assert run["due"] == datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+    said = json.dumps({"end": NOON, "start": NOON, "class": "cycle", "seconds": 1.5, "units": 2})
+    cycle = row(found(("m/kpi/cycle", said))["cycle"][0])
+    assert (cycle["ends"], cycle["nanos"]) == (datetime(2026, 1, 5, 6, 0, 0, 123_456, UTC), 789)
+    assert (cycle["kind"], cycle["seconds"], cycle["units"], cycle["withdrawn"]) == ("cycle", 1.5, 2, False)
 
 
 def test_a_correction_without_scrap_takes_the_scrap_rows_away() -> None:

@@ -15,7 +15,7 @@ from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sinks.mysql_errors import code_of
 from shopfloor.sinks.mysql_link import Link
 from shopfloor.sinks.sql import ddl
-from shopfloor.sinks.sql.tables import LONGEST_NAME, LONGEST_TAG, META, SCHEMA, Kind, Schema, Table
+from shopfloor.sinks.sql.tables import LONGEST_NAME, LONGEST_TAG, LONGEST_WORD, META, SCHEMA, Kind, Schema, Table
 from shopfloor.sinks.sql.views import VIEWS
 
 _TYPES: Final = {
@@ -30,6 +30,7 @@ _TYPES: Final = {
     Kind.DATE: "date",
     Kind.TAG: f"varchar({LONGEST_TAG})",
     Kind.NAME: f"varchar({LONGEST_NAME})",
+    Kind.WORD: f"varchar({LONGEST_WORD})",
     Kind.TEXT: "longtext",
     Kind.BYTES: "longblob",
     Kind.JSON: "longtext",

@@ -14,6 +14,7 @@ VERSION: Final = 1
 LONGEST_TAG: Final = 512
 """Characters; what every database can index."""
 LONGEST_NAME: Final = 255
+LONGEST_WORD: Final = 20
 
 
 class Kind(Enum):
@@ -36,6 +37,8 @@ class Kind(Enum):
     """Text up to LONGEST_TAG, compared exactly (case, accents, trailing spaces), can be a key."""
     NAME = auto()
     """Text up to LONGEST_NAME, compared exactly, can be a key."""
+    WORD = auto()
+    """Text up to LONGEST_WORD, one of few words; can be a key."""
     TEXT = auto()
     """Text of any length."""
     BYTES = auto()
@@ -80,7 +83,9 @@ _MACHINE: Final = Column("machine", Kind.NAME)
 _STARTS: Final = Column("starts", Kind.TIME)
 _ENTRY: Final = Column("entry", Kind.INT64)
 """Offset in Shopfloor's journal: which batch brought it; ascends over time."""
-_WINDOW: Final = (_MACHINE, Column("period", Kind.NAME), _STARTS, Column("revision", Kind.INT32))
+_LEVEL: Final = Column("level", Kind.WORD)
+"""What ``machine`` names: a machine, line, area or site. Sums over all of them would count units twice."""
+_WINDOW: Final = (_MACHINE, Column("period", Kind.WORD), _STARTS, Column("revision", Kind.INT32))
 _SAMPLE: Final = (
     Column("tag_id", Kind.INT32),
     Column("time", Kind.TIME),
@@ -135,9 +140,10 @@ HISTORY: Final = Table(
 LATEST: Final = Table("latest", "The newest sample of each tag, by its own time.", _SAMPLE, key=["tag_id"])
 KPI_WINDOW: Final = Table(
     "kpi_window",
-    "Figures of machines for each closed hour, shift and day; a correction is a row with the next revision.",
+    "Figures of machines and lines for each closed hour, shift and day; a correction is a row with the next revision.",
     [
         *_WINDOW,
+        _LEVEL,
         Column("ends", Kind.TIME),
         Column("production_day", Kind.DATE),
         Column("shift_name", Kind.NAME),
@@ -181,6 +187,73 @@ SCRAP: Final = Table(
     key=[*(column.name for column in _WINDOW), "reason"],
     replaces=[column.name for column in _WINDOW],
 )
+SHARE: Final = Table(
+    "kpi_share",
+    "What of a window is of which product, and of which order ('' while none was said); they sum to it.",
+    [
+        *_WINDOW,
+        Column("kind", Kind.WORD),
+        Column("name", Kind.NAME),
+        *_ratios(
+            "oee", "availability", "performance", "quality", "good", "scrap", "ideal_seconds", "production_seconds"
+        ),
+    ],
+    key=[*(column.name for column in _WINDOW), "kind", "name"],
+    replaces=[column.name for column in _WINDOW],
+)
+CYCLE_TIME: Final = Table(
+    "kpi_cycle_time",
+    "The single cycles of a window summed up, in seconds; lost is time above the ideal cycle.",
+    [
+        *_WINDOW,
+        Column("cycles", Kind.INT64),
+        *_ratios("mean", "shortest", "median", "p95", "longest", "lost", "gained"),
+        Column("interrupted", Kind.INT64),
+        Column("several", Kind.INT64),
+    ],
+    key=[column.name for column in _WINDOW],
+    replaces=[column.name for column in _WINDOW],
+)
+RUN: Final = Table(
+    "production_run",
+    "Each product, and each order, from when a machine began to make it until the next one.",
+    [
+        _MACHINE,
+        Column("kind", Kind.WORD),
+        _STARTS,
+        Column("ends", Kind.TIME),
+        Column("production_day", Kind.DATE),
+        Column("product", Kind.NAME),
+        Column("order_id", Kind.NAME, null=True),
+        *_ratios("planned_quantity"),
+        Column("due", Kind.TIME, null=True),
+        *_ratios("oee", "availability", "performance", "quality", "good", "scrap"),
+        Column("revision", Kind.INT32),
+        Column("withdrawn", Kind.BOOL),
+        _ENTRY,
+        Column("record", Kind.JSON),
+    ],
+    key=["machine", "kind", "starts"],
+    replaces=["machine", "kind", "starts"],
+)
+CYCLE: Final = Table(
+    "cycle",
+    "Each single cycle, where they are asked for; seconds is NULL where its length is not known.",
+    [
+        _MACHINE,
+        Column("ends", Kind.TIME),
+        Column("nanos", Kind.INT16),
+        Column("starts", Kind.TIME, null=True),
+        Column("kind", Kind.NAME, null=True),
+        *_ratios("seconds", "ideal_seconds", "units", "good", "scrap"),
+        Column("product", Kind.NAME, null=True),
+        Column("order_id", Kind.NAME, null=True),
+        Column("withdrawn", Kind.BOOL),
+        _ENTRY,
+    ],
+    key=["machine", "ends", "nanos"],
+    replaces=["machine", "ends", "nanos"],
+)
 STOP: Final = Table(
     "stop_event",
     "Each stop; ends is NULL while it lasts, withdrawn says that late data showed that there was none.",
@@ -214,9 +287,10 @@ STOP_REASON: Final = Table(
 )
 MACHINE_NOW: Final = Table(
     "machine_now",
-    "The running shift of each machine and its state, as it was said last.",
+    "The running shift of each machine and line and its state, as it was said last.",
     [
         _MACHINE,
+        _LEVEL,
         Column("said", Kind.TIME),
         Column("state", Kind.NAME, null=True),
         _STARTS,
@@ -230,7 +304,8 @@ MACHINE_NOW: Final = Table(
 )
 
 TABLES: Final = (
-    META, WRITER, TAG, HISTORY, LATEST, KPI_WINDOW, LOSS, SCRAP, STOP, STOP_REASON, MACHINE_NOW,
+    META, WRITER, TAG, HISTORY, LATEST, KPI_WINDOW, LOSS, SCRAP, SHARE, CYCLE_TIME, RUN, CYCLE, STOP, STOP_REASON,
+    MACHINE_NOW,
 )  # fmt: skip
 """All of them, in the order in which they are made; META's version is written last, when all are there."""
 

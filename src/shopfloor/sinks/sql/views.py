@@ -55,7 +55,7 @@ VIEWS: Final[Sequence[View]] = (
         "production",
         "Units of each machine and hour.",
         """
-        SELECT machine, starts, ends, production_day, shift_name, good, scrap, good + scrap AS produced,
+        SELECT machine, level, starts, ends, production_day, shift_name, good, scrap, good + scrap AS produced,
                production_seconds, ideal_seconds, oee
         FROM {kpi_latest} WHERE period = 'hour'
         """,
@@ -64,7 +64,7 @@ VIEWS: Final[Sequence[View]] = (
         "quality",
         "Good units, scrap and quality of each machine for each hour, shift and day.",
         """
-        SELECT machine, period, starts, ends, production_day, shift_name, good, scrap, good + scrap AS produced,
+        SELECT machine, level, period, starts, ends, production_day, shift_name, good, scrap, good + scrap AS produced,
                quality, scrap_rate
         FROM {kpi_latest}
         """,
@@ -73,8 +73,9 @@ VIEWS: Final[Sequence[View]] = (
         "scrap",
         "Scrap by reason and category for each hour, shift and day, with its share of all scrap and of all units.",
         """
-        SELECT w.machine, w.period, w.starts, w.ends, w.production_day, w.shift_name, s.category, s.reason, s.units,
-               s.units / NULLIF(w.scrap, 0) AS share_of_scrap, s.units / NULLIF(w.good + w.scrap, 0) AS share_of_units
+        SELECT w.machine, w.level, w.period, w.starts, w.ends, w.production_day, w.shift_name, s.category, s.reason,
+               s.units, s.units / NULLIF(w.scrap, 0) AS share_of_scrap,
+               s.units / NULLIF(w.good + w.scrap, 0) AS share_of_units
         FROM {kpi_latest} w
         JOIN {kpi_scrap} s ON s.machine = w.machine AND s.period = w.period AND s.starts = w.starts
                           AND s.revision = w.revision
@@ -84,7 +85,7 @@ VIEWS: Final[Sequence[View]] = (
         "scrap_trend",
         "The scrap rate of each machine day by day, beside that of the day before.",
         """
-        SELECT machine, production_day, good, scrap, scrap_rate,
+        SELECT machine, level, production_day, good, scrap, scrap_rate,
                LAG(scrap_rate) OVER (PARTITION BY machine ORDER BY starts) AS scrap_rate_before,
                scrap_rate - LAG(scrap_rate) OVER (PARTITION BY machine ORDER BY starts) AS change_of_rate
         FROM {kpi_latest} WHERE period = 'day'
@@ -94,7 +95,7 @@ VIEWS: Final[Sequence[View]] = (
         "machine_state",
         "How long each machine was in which state, for each hour, shift and day.",
         """
-        SELECT machine, period, starts, ends, production_day, shift_name, production_seconds, setup_seconds,
+        SELECT machine, level, period, starts, ends, production_day, shift_name, production_seconds, setup_seconds,
                blocked_seconds, minor_stop_seconds, unplanned_stop_seconds, planned_stop_seconds,
                not_scheduled_seconds, unknown_seconds
         FROM {kpi_latest}
@@ -104,7 +105,7 @@ VIEWS: Final[Sequence[View]] = (
         "downtime",
         "Incidents and the time that they took, for each hour, shift and day; mean times in seconds.",
         """
-        SELECT machine, period, starts, ends, production_day, shift_name, incidents, minor_stops,
+        SELECT machine, level, period, starts, ends, production_day, shift_name, incidents, minor_stops,
                unplanned_stop_seconds AS error_seconds, minor_stop_seconds, error_rate, mtbf, mttr
         FROM {kpi_latest}
         """,
@@ -113,8 +114,8 @@ VIEWS: Final[Sequence[View]] = (
         "downtime_reason",
         "Stops by reason and category for each hour, shift and day: what a Pareto chart is made of.",
         """
-        SELECT w.machine, w.period, w.starts, w.ends, w.production_day, w.shift_name, l.category, l.reason, l.stops,
-               l.seconds
+        SELECT w.machine, w.level, w.period, w.starts, w.ends, w.production_day, w.shift_name, l.category, l.reason,
+               l.stops, l.seconds
         FROM {kpi_latest} w
         JOIN {kpi_loss} l ON l.machine = w.machine AND l.period = w.period AND l.starts = w.starts
                          AND l.revision = w.revision
@@ -130,10 +131,43 @@ VIEWS: Final[Sequence[View]] = (
         """,
     ),
     View(
+        "product",
+        "Units and figures by product for each hour, shift and day.",
+        """
+        SELECT w.machine, w.level, w.period, w.starts, w.ends, w.production_day, w.shift_name, s.name AS product,
+               s.oee, s.availability, s.performance, s.quality, s.good, s.scrap, s.ideal_seconds, s.production_seconds
+        FROM {kpi_latest} w
+        JOIN {kpi_share} s ON s.machine = w.machine AND s.period = w.period AND s.starts = w.starts
+                          AND s.revision = w.revision
+        WHERE s.kind = 'product'
+        """,
+    ),
+    View(
+        "production_order",
+        "Each order that was made: how many of how many, when, against when it was due.",
+        """
+        SELECT machine, order_id, product, starts, ends, planned_quantity, good, scrap,
+               good - planned_quantity AS beyond_plan, due, oee, availability, performance, quality
+        FROM {production_run} WHERE kind = 'order' AND withdrawn = {false}
+        """,
+    ),
+    View(
+        "cycle_time",
+        "Single cycles summed up for each hour, shift and day, in seconds.",
+        """
+        SELECT w.machine, w.level, w.period, w.starts, w.ends, w.production_day, w.shift_name, c.cycles, c.mean,
+               c.shortest, c.median, c.p95, c.longest, c.lost, c.gained, c.interrupted, c.several
+        FROM {kpi_latest} w
+        JOIN {kpi_cycle_time} c ON c.machine = w.machine AND c.period = w.period AND c.starts = w.starts
+                               AND c.revision = w.revision
+        """,
+    ),
+    View(
         "health",
         "The health score (0 to 100) of each machine and what it is made of, for each hour, shift and day.",
         """
-        SELECT machine, period, starts, ends, production_day, shift_name, health, oee, scrap_rate, error_rate, coverage
+        SELECT machine, level, period, starts, ends, production_day, shift_name, health, oee, scrap_rate, error_rate,
+               coverage
         FROM {kpi_latest}
         """,
     ),
