@@ -109,3 +109,33 @@ def test_a_mode_that_changes_in_the_middle_of_a_state() -> None:
         TimeClass.PRODUCTION: 70,
         TimeClass.PLANNED_STOP: 30,
     }
+
+
+MACHINERY = {
+    ("NotAvailable", 0): State.IDLE,
+    ("OutOfService", 1): State.DOWN,
+    ("NotExecuting", 2): State.IDLE,
+    ("Executing", 3): State.RUNNING,
+}
+
+
+@pytest.mark.parametrize("mode", [None, BAD, 0, "None", 3, "Processing"])
+def test_states_of_opc_ua_for_machinery_are_read_as_annex_c_does(mode: object) -> None:
+    spec = Spec.of(MachineConfig(id="m", state="m/state", state_model="machinery", states={"warming": "setup"}))
+    for values, state in MACHINERY.items():
+        assert {resolve(value, mode, spec.states, spec.model) for value in values} == {state}
+    assert resolve("warming", mode, spec.states, spec.model) is State.SETUP
+    assert resolve(4, mode, spec.states, spec.model) is None, "no PackML in between"
+    assert resolve("execute", mode, spec.states, spec.model) is None
+
+
+def test_modes_of_opc_ua_for_machinery() -> None:
+    """In setup all is setup but a fault; maintenance is planned."""
+    spec = Spec.of(MachineConfig(id="m", state="m/state", mode="m/mode", state_model="machinery"))
+    for (name, _), state in MACHINERY.items():
+        for maintenance in (1, "Maintenance"):
+            assert resolve(name, maintenance, spec.states, spec.model) is State.PLANNED
+        for setup in (2, "Setup"):
+            expected = State.DOWN if state is State.DOWN else State.SETUP
+            assert resolve(name, setup, spec.states, spec.model) is expected
+    assert resolve(6, 2, PACKML) is State.PLANNED, "2 is PackML's maintenance"

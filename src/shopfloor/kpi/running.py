@@ -104,7 +104,7 @@ class Running:
         changes = () if modes is None else modes.changes(start + 1, end)[0]
         for begin, until in pairwise((start, *changes, end)):
             mode = self._facts.value_at("mode", begin)
-            found = resolve(value, mode, self._spec.states)
+            found = resolve(value, mode, self._spec.states, self._spec.model)
             yield Segment(begin, until, found or State.UNKNOWN)
 
     def _inferred(self, start: int, end: int, now: int) -> Iterator[Segment]:

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, cast
 
 from shopfloor.kpi.counting import Counting
 from shopfloor.kpi.facts import Role
-from shopfloor.kpi.states import PACKML, State
+from shopfloor.kpi.states import MODELS, PACKML, State
 from shopfloor.plant.machine import CYCLE_UNITS, Machine
 from shopfloor.plant.orders import Order
 
@@ -37,6 +37,8 @@ class Spec:
     roles: Mapping[Role, str]
     """The tags that tell of it."""
     states: Mapping[str, State] = field(default_factory=lambda: PACKML)
+    model: Literal["packml", "machinery"] = "packml"
+    """Whose modes the mode tag gives, and whose states ``states`` begin with."""
     counting: Counting = "counter"
     modulus: int | None = None
     """What a counter's values stay below: it begins anew at 0 when it gets there."""
@@ -64,7 +66,11 @@ class Spec:
         return cls(
             machine.id,
             cast("Mapping[Role, str]", machine.roles),
-            states={**PACKML, **{text.strip().lower(): State(state) for text, state in machine.states.items()}},
+            model=machine.state_model,
+            states={
+                **MODELS[machine.state_model].states,
+                **{text.strip().lower(): State(state) for text, state in machine.states.items()},
+            },
             counting=machine.counting,
             modulus=machine.rollover,
             ideal_cycle=machine.ideal_cycle,

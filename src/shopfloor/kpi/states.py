@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class State(StrEnum):
@@ -67,8 +67,40 @@ PACKML: Final[Mapping[str, State]] = {
     "0": State.UNKNOWN,
 }
 """The default: PackML's numbers and names, and the words that machines without PackML use."""
-MAINTENANCE: Final = frozenset({"2", "maintenance"})
-"""Values of a machine's mode (PackTags' UnitModeCurrent) in which it is planned that it does not produce."""
+
+
+class Model(NamedTuple):
+    """A standard's states and modes; keys as ``key`` gives them."""
+
+    states: Mapping[str, State]
+    maintenance: frozenset[str]
+    """Modes in which it is planned that the machine does not produce."""
+    setup: frozenset[str] = frozenset()
+    """Modes in which it is set up, whatever it does, unless it is in fault."""
+
+
+_ITEM_STATES: Final = (
+    ("notavailable", State.IDLE),
+    ("outofservice", State.DOWN),
+    ("notexecuting", State.IDLE),
+    ("executing", State.RUNNING),
+)
+"""MachineryItemState in the order of its StateNumbers, 0 to 3, as Annex C of OPC 40001-1 reads them in the mode
+Processing by SEMI E10: OutOfService is unscheduled downtime, NotExecuting standby, Executing productive. A machine that
+is NotAvailable (switched off, saving energy) stands, and that is known."""
+MODELS: Final[Mapping[str, Model]] = {
+    "packml": Model(PACKML, frozenset({"2", "maintenance"})),  # PackTags' UnitModeCurrent
+    "machinery": Model(
+        {
+            **_WORDS,
+            **dict(_ITEM_STATES),
+            **{str(number): state for number, (_, state) in enumerate(_ITEM_STATES)},
+        },
+        frozenset({"1", "maintenance"}),  # MachineryOperationMode: 0 None, 1 Maintenance, 2 Setup, 3 Processing
+        frozenset({"2", "setup"}),
+    ),
+}
+"""By the names that the plant file uses."""
 
 
 def key(value: object) -> str | None:
@@ -84,9 +116,12 @@ def key(value: object) -> str | None:
     return None
 
 
-def resolve(value: object, mode: object, states: Mapping[str, State]) -> State | None:
+def resolve(value: object, mode: object, states: Mapping[str, State], model: str = "packml") -> State | None:
     """What a state value means; None when the map does not know it. In maintenance mode every state is planned."""
     found = states.get(key(value) or "")
-    if found is not None and found is not State.UNKNOWN and mode is not None and key(mode) in MAINTENANCE:
+    said = key(mode)
+    if found is None or found is State.UNKNOWN or said is None:
+        return found
+    if said in MODELS[model].maintenance:
         return State.PLANNED
-    return found
+    return State.SETUP if said in MODELS[model].setup and found is not State.DOWN else found

@@ -61,8 +61,14 @@ class Machine(Strict):
         default={},
         description="What values of `state` mean that are not PackML's numbers or names: `{10: running, jam: down}`.",
     )
+    state_model: Literal["packml", "machinery"] = Field(
+        default="packml",
+        description="Whose numbers and names `state` and `mode` give: PackML's, or those of OPC UA for Machinery "
+        "(`MachineryItemState`, `MachineryOperationMode`).",
+    )
     mode: TagName | None = Field(
-        default=None, description="The tag that gives its mode; PackML's maintenance mode (2) is a planned stop."
+        default=None,
+        description="The tag that gives its mode; in maintenance mode (PackML 2, Machinery 1) a stop is planned.",
     )
     good: TagName | None = Field(default=None, description="The tag that counts good units.")
     scrap: TagName | None = Field(default=None, description="The tag that counts scrapped units.")
