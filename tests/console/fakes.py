@@ -123,10 +123,11 @@ class FakeRuntime:
         """These samples became durable."""
         self.live.take(Batch.of("plc", T0, samples))
 
-    async def edit_stops(self, machine: str, edit: str) -> None:
+    async def edit_stops(self, machine: str, edit: str) -> int:
         if not self.connected:
             raise Unavailable("the disk is full")
         self.edits.append((machine, edit))
+        return self.clock
 
     def components(self) -> list[ComponentStatus]:
         return [

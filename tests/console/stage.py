@@ -185,6 +185,10 @@ class Filler:
             yield from self._made(Batch.of("kepware", now, said))
         yield from self._made(Batch.of("$clock", now, [Sample("$clock/tick", now, now)]))
 
+    def hear(self, said: Batch) -> Iterator[Batch]:
+        """What a person said, and what is made of it."""
+        yield from self._made(said)
+
     def _until(self, now: int) -> Iterator[Sample]:
         while self._next is not None and self._next.time <= now:
             yield self._next
@@ -240,7 +244,6 @@ class Stage:
             {} if empty else dict.fromkeys(("plc", "kepware", "mqtt", "historian"), "running")
         )
         self.since = dict.fromkeys(self.states, self.started)
-        self.edits: list[tuple[str, str]] = []
         self.received = 51_200
         self.setpoint = 40.0
         self.running = False
@@ -348,8 +351,11 @@ class Stage:
         self.states[name] = state
         self.since[name] = time.time_ns()
 
-    async def edit_stops(self, machine: str, edit: str) -> None:
-        self.edits.append((machine, edit))
+    async def edit_stops(self, machine: str, edit: str) -> int:
+        assert self.filler is not None
+        now = time.time_ns()
+        self.take(self.filler.hear(Batch.of("$edit", now, [Sample(f"$edit/{machine}", now, edit)])))
+        return now
 
     async def restart(self, name: str) -> None:
         self._set(name, "running")

@@ -85,7 +85,7 @@ def test_what_makes_the_figures_less_than_they_seem_is_said_with_what_to_do(desk
     page = desktop.open(plant, "#/machines/filler-1")
     shown(page)
     expect(page.get_by_text(re.compile("a state that nobody explained: “42”"))).to_be_visible()
-    expect(page.get_by_text("under filler-1, states: {42: running}")).to_be_visible()
+    expect(page.locator("pre", has_text="42: running")).to_contain_text("- id: filler-1\n    states:")
     expect(page.get_by_text(re.compile(r"Only 9[78]\.\d % of the planned time is known"))).to_be_visible()
     expect(page.get_by_text(re.compile(r"lies between \d+\.\d % and \d+\.\d %"))).to_be_visible()
 

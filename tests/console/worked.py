@@ -27,6 +27,10 @@ REASONS: Final = [
     {"id": "machine/hydraulics", "title": "Hydraulics"},
     {"id": "QUALITY/underfilled", "title": "Underfilled"},
     {"id": "MATERIAL/cap", "title": "Cap missing"},
+    {"id": "machine/valve/stuck", "title": "Valve stuck"},
+    {"id": "machine/valve/worn", "title": "Valve worn", "comment": True},
+    {"id": "organisation/meeting", "title": "Team meeting"},
+    {"id": "organisation/no_operator", "title": "No operator"},
 ]
 RUNS, IDLES, FAILS, BLOCKED, SETUP = 6, 4, 9, 5, 15
 PLAN: Final = (

@@ -64,6 +64,8 @@ export interface LiveFigures {
   good: number | null;
   scrap: number | null;
   coverage: number | null;
+  /** How many stops need a reason. */
+  unexplained: number | null;
   until: number | null;
 }
 
@@ -105,6 +107,7 @@ export interface KpiRecord {
   why?: string;
   calendar?: string;
   unknown_states?: Record<string, number>;
+  unexplained?: number;
   without_ideal?: number;
   from_the_future?: number;
 }
@@ -257,7 +260,7 @@ export function address(path: string): string {
   return new URL(path, document.baseURI).href;
 }
 
-async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   let response: Response;
   let text: string;
   try {
@@ -282,7 +285,7 @@ async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   );
 }
 
-function post<T>(path: string, body?: unknown): Promise<T> {
+export function post<T>(path: string, body?: unknown): Promise<T> {
   if (body === undefined) return ask(path, { method: 'POST' });
   const headers = { 'Content-Type': 'application/json' };
   return ask(path, { method: 'POST', headers, body: JSON.stringify(body) });
@@ -320,11 +323,24 @@ export function command(tag: string, value: Value, id: string): Promise<CommandO
   return post('api/commands', { tag, value, id });
 }
 
-const machinePath = (machine: string) => `api/machines/${encodeURIComponent(machine)}`;
+export const machinePath = (machine: string) => `api/machines/${encodeURIComponent(machine)}`;
 
 /** The running shift of a machine, and its hours that are closed. */
 export const getFigures = (machine: string, signal: AbortSignal) => ask<MachineFigures>(`${machinePath(machine)}/kpi`, { signal });
-export const getTimeline = (machine: string, signal: AbortSignal) => ask<Timeline>(`${machinePath(machine)}/timeline`, { signal });
+export const getTimeline = (machine: string, signal: AbortSignal, span?: Span) => ask<Timeline>(`${machinePath(machine)}/timeline${spanQuery(span)}`, { signal });
+
+/** Times in ms UTC. */
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** `?from=…&to=…`, or nothing. */
+export function spanQuery(span: Span | undefined): string {
+  if (span === undefined) return '';
+  const text = (time: number): string => new Date(time).toISOString();
+  return `?${new URLSearchParams({ from: text(span.start), to: text(span.end) }).toString()}`;
+}
 
 /** Where a day's report is: today's by default. */
 export const reportPath = (day: string, form: '' | '.csv' = '') => `api/report${form}${day === '' ? '' : `?day=${encodeURIComponent(day)}`}`;

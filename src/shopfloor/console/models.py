@@ -123,6 +123,7 @@ class LiveFigures(BaseModel):
     good: float | None
     scrap: float | None
     coverage: float | None
+    unexplained: int | None
     until: Moment | None
     target: dict[str, Target] | None
 
@@ -212,6 +213,8 @@ class KpiRecord(BaseModel):
     revision: int | None = None
     was: dict[str, float | None] | None = None
     why: str | None = None
+    corrected: str | None = None
+    unexplained: int | None = None
     calendar: str | None = None
     unknown_states: dict[str, int] | None = None
 

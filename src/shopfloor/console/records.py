@@ -13,7 +13,8 @@ from shopfloor.samples import Value
 Record = dict[str, Any]
 
 SUMMARY: Final = (
-    "state", "oee", "availability", "performance", "quality", "good", "scrap", "coverage", "until", "target",
+    "state", "oee", "availability", "performance", "quality", "good", "scrap", "coverage", "unexplained", "until",
+    "target",
 )  # fmt: skip
 """What a list of machines shows of each."""
 

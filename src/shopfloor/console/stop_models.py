@@ -99,6 +99,8 @@ class NewReason(BaseModel):
 class ReasonGiven(BaseModel):
     """A reason that was taken in; the figures follow within a second or two."""
 
+    model_config = ConfigDict(populate_by_name=True)
+    id: Number
     machine: str
     from_: Moment = Field(alias="from")
     to: Moment | None

@@ -111,8 +111,8 @@ async def give_reason(
     start, end = await _exact(console, machine, _span(console, machine, new))
     _known(console.runtime.plant, new)
     edit = StopEdit(start, end, new.reason, person.name, new.comment.strip())
-    await _journal(console, person, machine, edit, f"{new.reason or 'as the machine says'}{_when(edit)}")
-    return Json(_given(machine, edit))
+    at = await _journal(console, person, machine, edit, f"{new.reason or 'as the machine says'}{_when(edit)}")
+    return Json(_given(machine, edit, at))
 
 
 @router.post(
@@ -136,8 +136,7 @@ async def undo(
         raise Problem(409, "This was taken back already", f"by {found[0].undone[1]}; nothing was changed")
     edit = msgspec.structs.replace(found[0].edit, by=person.name, comment="", undoes=at)
     words = f"takes back {edit.reason or 'as the machine says'}{_when(edit)}, said by {found[0].edit.by}"
-    await _journal(console, person, machine, edit, words)
-    return Json(_given(machine, edit))
+    return Json(_given(machine, edit, await _journal(console, person, machine, edit, words)))
 
 
 def _may_edit(console: ConsoleState, person: Person, machine: str) -> Machine:
@@ -204,20 +203,21 @@ def _wrong(field: str, text: str) -> Problem:
     return Problem(422, "This reason cannot be given", f"{field}: {text}", errors=[{"field": field, "detail": text}])
 
 
-async def _journal(console: ConsoleState, person: Person, machine: Machine, edit: StopEdit, words: str) -> None:
+async def _journal(console: ConsoleState, person: Person, machine: Machine, edit: StopEdit, words: str) -> int:
     """Keep who said it, then what was said; when that is refused, this is kept as well."""
     commands = console.runtime.commands
     detail = f"{machine.id}: {words} {edit.comment}".strip()
     await commands.record_control(person.name, person.role, detail)
     try:
-        await console.runtime.edit_stops(machine.id, msgspec.json.encode(edit).decode())
+        return await console.runtime.edit_stops(machine.id, msgspec.json.encode(edit).decode())
     except Unavailable as error:
         await commands.record_control(person.name, person.role, f"{detail}: not taken, {error}")
         raise
 
 
-def _given(machine: Machine, edit: StopEdit) -> dict[str, Any]:
+def _given(machine: Machine, edit: StopEdit, at: int) -> dict[str, Any]:
     return {
+        "id": str(at),
         "machine": machine.id,
         "from": milliseconds(edit.start),
         "to": None if edit.end is None else milliseconds(edit.end),

@@ -79,8 +79,8 @@ class Runtime(Protocol):
         """Throw them away; how many letters there were."""
         ...
 
-    async def edit_stops(self, machine: str, edit: str) -> None:
-        """Journal what a person says of a machine's stops; Unavailable when the disk refuses."""
+    async def edit_stops(self, machine: str, edit: str) -> int:
+        """Journal what a person says of a machine's stops; its time, ns UTC. Unavailable when the disk refuses."""
         ...
 
     async def restart(self, name: str) -> None:

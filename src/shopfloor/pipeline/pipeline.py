@@ -183,14 +183,18 @@ class Pipeline:
         """How full the journal is."""
         return await self._journal.state()
 
-    async def edit_stops(self, machine: str, edit: str) -> None:
-        """Journal what a person says of a machine's stops (docs/connectors/machine.md); raises Unavailable."""
+    async def edit_stops(self, machine: str, edit: str) -> int:
+        """Journal what a person says of a machine's stops (docs/connectors/machine.md); raises Unavailable.
+
+        Its time, ns UTC, names it among all that is said of the machine.
+        """
         now = self._clock()
         try:
             async with asyncio.timeout(EDIT_SECONDS):
                 await self._journal.append(Batch("$edit", now, (f"$edit/{machine}",), (now,), (edit,)))
         except TimeoutError as error:
             raise Unavailable("the journal is full; it takes nothing until its readers have caught up") from error
+        return now
 
     async def restart(self, name: str) -> None:
         """Restart a component now; KeyError when there is none of this name."""

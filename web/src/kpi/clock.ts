@@ -2,23 +2,37 @@
 
 const made = new Map<string, Intl.DateTimeFormat>();
 
-function format(zone: string): Intl.DateTimeFormat {
-  let found = made.get(zone);
+const CLOCK: Intl.DateTimeFormatOptions = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
+const SECONDS: Intl.DateTimeFormatOptions = { ...CLOCK, second: '2-digit' };
+const DAY: Intl.DateTimeFormatOptions = { weekday: 'short', day: 'numeric', month: 'short' };
+
+function format(zone: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  const key = `${zone} ${Object.keys(options).join()}`;
+  let found = made.get(key);
   if (found === undefined) {
-    const options = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' } as const;
     try {
       found = new Intl.DateTimeFormat('en-GB', { ...options, timeZone: zone });
     } catch {
       found = new Intl.DateTimeFormat('en-GB', options); // a zone that this browser does not know
     }
-    made.set(zone, found);
+    made.set(key, found);
   }
   return found;
 }
 
 /** 06:00 */
 export function siteClock(milliseconds: number, zone: string): string {
-  return format(zone).format(milliseconds);
+  return format(zone, CLOCK).format(milliseconds);
+}
+
+/** 06:00:09 */
+export function siteSeconds(milliseconds: number, zone: string): string {
+  return format(zone, SECONDS).format(milliseconds);
+}
+
+/** Sat, 21 Nov */
+export function siteDay(milliseconds: number, zone: string): string {
+  return format(zone, DAY).format(milliseconds);
 }
 
 /** 06:00–14:00 */

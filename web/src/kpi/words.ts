@@ -127,6 +127,20 @@ export function scrapLines(scraps: Readonly<Record<string, number>>): Line[] {
 export interface Caution {
   text: string;
   detail: string;
+  /** Lines for the plant file. */
+  paste?: string;
+}
+
+/** A value as a key of YAML: quoted where it could be taken for something else. */
+export function yamlKey(value: string): string {
+  const plain = /^(?:[A-Za-z_][\w-]*|\d+)$/.test(value) && !/^(?:true|false|yes|no|on|off|y|n|null)$/i.test(value);
+  return plain ? value : JSON.stringify(value);
+}
+
+/** What to write into the plant file so that a machine's values of state are known. */
+export function statesToPaste(machine: string, values: readonly string[]): string {
+  const states = values.map((value) => `      ${yamlKey(value)}: running`);
+  return ['machines:', `  - id: ${machine}`, '    states:   # or idle, setup, down,', '              # planned, blocked', ...states].join('\n');
 }
 
 /** How much of the time is known, where it is less than all of it. */
@@ -148,7 +162,8 @@ export function cautions(record: KpiRecord): Caution[] {
     const values = states.map(([value, count]) => `“${value}” (${counted(count, 'time')})`).join(', ');
     found.push({
       text: `The machine gave ${states.length === 1 ? 'a state' : 'states'} that nobody explained: ${values}`,
-      detail: `Such time counts as unknown. Say in the plant file what it means: under ${record.machine}, states: {${states[0]?.[0] ?? ''}: running}, or idle, setup, down, planned, blocked.`,
+      detail: `Such time counts as unknown. Say in the plant file what ${states.length === 1 ? 'it means' : 'they mean'}: add to the states of ${record.machine}`,
+      paste: statesToPaste(record.machine, states.map(([value]) => value)),
     });
   }
   const covered = coverageCaution(record);
