@@ -198,7 +198,7 @@ async def _connected(config: PostgresConfig) -> Session:
     async def settle(connection: psycopg.AsyncConnection[Any]) -> None:
         for setting, value in (
             ("TimeZone", "UTC"),
-            ("lock_timeout", str(milliseconds)),
+            ("lock_timeout", str(milliseconds * 4 // 5)),  # so that the server says it before our patience ends
             # of a connection that died on the way the server learns nothing: what it held must become free
             ("idle_in_transaction_session_timeout", str(2 * milliseconds)),
         ):
