@@ -55,7 +55,7 @@ async def events(
     start, end = interval(console, from_, to)
     if end - start > LONGEST:
         raise Problem(422, "This is too long a time", "ask for the events of at most 31 days")
-    asked = _Asked(console, demand_historian(console), _machines(console, machine), set(kind or models.KINDS))
+    asked = _Asked(console, demand_historian(console), machine, set(kind or models.KINDS))
     found = await asked.between(start, end, limit)
     following = found[limit - 1]["time"] if len(found) > limit else None
     if following is not None:
@@ -81,10 +81,12 @@ def _machines(console: ConsoleState, name: str | None) -> list[Machine]:
 class _Asked:
     """A question for events: of which machines, of which kinds."""
 
-    def __init__(self, console: ConsoleState, store: Historian, machines: Sequence[Machine], kinds: set[str]) -> None:
+    def __init__(self, console: ConsoleState, store: Historian, machine: str | None, kinds: set[str]) -> None:
+        """Raises Problem when there is no such machine, or no figures of it."""
         self._console = console
         self._store = store
-        self._machines = machines
+        self._machines = _machines(console, machine)
+        self._whole = machine is None
         self._kinds = kinds
         processors = [p for p in console.runtime.plant.processors if isinstance(p, MachineKpiConfig)]
         self._remember = max((p.remember for p in processors), default=0)
@@ -170,10 +172,7 @@ class _Asked:
 
     def _sources(self) -> dict[str, list[str]]:
         """The sources and the machines that they tell of; of all machines also such that tell of none."""
-        every_machine = len(self._machines) != 1
-        found: dict[str, list[str]] = {
-            source.name: [] for source in self._console.runtime.plant.sources if every_machine
-        }
+        found: dict[str, list[str]] = {source.name: [] for source in self._console.runtime.plant.sources if self._whole}
         for machine in self._machines:
             for source in {self._console.catalogue.giver(tag) for tag in machine.roles.values()} - {""}:
                 found.setdefault(source, []).append(machine.id)
