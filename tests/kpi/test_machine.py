@@ -229,3 +229,36 @@ def test_looking_in_between_changes_nothing(told: list[tuple[str, int, int, bool
         fresh.facts.load(kept.facts.dump())
         assert list(kept.running.segments(0, NOW, NOW)) == list(fresh.running.segments(0, NOW, NOW))
         assert window(kept, Planned({}), 0, NOW) == window(fresh, Planned({}), 0, NOW)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    told_states, st.lists(st.tuples(st.integers(0, NOW), st.integers(1, 60), st.sampled_from(["a", "b", ""])), max_size=4),
+    st.integers(1, 40), st.integers(0, NOW), st.lists(st.integers(1, NOW - 1), max_size=6),
+)  # fmt: skip
+def test_a_reason_counts_only_as_long_as_it_may(
+    said: list[Told], edits: list[tuple[int, int, str]], longest: int, now: int, cuts: list[int]
+) -> None:
+    """Instant by instant: the run of the same reason round it, inside its stop, decides, however windows are cut."""
+    said = [told for told in unique(said) if told[0] < now]
+    machine = fed(spec(longest={"a": longest}), said, [], [])
+    for start, length, reason in edits:
+        machine.facts.edit(Edit(start, start + length, reason))
+    raw = [History(said, []).raw(time, now) for time in range(NOW)]
+    stated = [next((r for s, n, r in reversed(edits) if s <= time < s + n), "") for time in range(NOW)]
+
+    def counts(time: int) -> str:
+        first = last = time
+        while first > 0 and raw[first - 1] == "stop" and stated[first - 1] == stated[time]:
+            first -= 1
+        while last + 1 < now and raw[last + 1] == "stop" and stated[last + 1] == stated[time]:
+            last += 1
+        return "" if stated[time] == "a" and last + 1 - first > longest else stated[time]
+
+    expected = Counter(counts(time) for time in range(now) if raw[time] == "stop")
+    whole = window(machine, Planned({}), 0, NOW, now)
+    assert {reason: loss.time for reason, loss in whole.losses.items() if loss.time} == dict(expected)
+    joined = Account()
+    for start, end in pairwise(sorted({0, *cuts, NOW})):
+        joined += window(machine, Planned({}), start, end, now)
+    assert joined == whole

@@ -57,6 +57,14 @@ sources: [{name: plc, type: mqtt, servers: ["mqtt://127.0.0.1"], topics: [{topic
     assert (done.exit_code, done.output) == (0, "1 scenario, 5 figures: all as expected\n")
 
 
+def test_the_example_with_orders_of_the_documentation() -> None:
+    page = Path(__file__).parents[2] / "docs" / "scenarios.md"
+    (text,) = (part for part in page.read_text("utf-8").split("```") if "scenario The second order is slower" in part)
+    played = run(text)
+    assert played.figures > 5
+    assert not played.failures, "\n".join(map(str, played.failures))
+
+
 def test_a_failure_is_said_with_line_and_record(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text(HEAD + "good 295, oee 80 %, production 1 h, quality 99.9 % ± 0.1", "utf-8")
@@ -145,6 +153,8 @@ def test_values() -> None:
         (("good 295", "oee 80 min"), 9, "in per cent"),
         (("good 295", "oee 80 % ± 1 min"), 9, "in another unit"),
         (("good 295", "295"), 9, "expects '295'"),
+        (("press-1 hour 06:00", "press-1 product"), 9, "does not say which product"),
+        (("press-1 hour 06:00", "press-1 cycle 6"), 9, "a time of day"),
         (("ideal_cycle: 10 s", "ideal_cycle: 10"), 2, "ideal_cycle"),
         (("plant:\n", "plant: nowhere.yaml\n"), 1, "cannot be read"),
         (("plant:\n", "# nothing\n"), 1, "names no plant"),

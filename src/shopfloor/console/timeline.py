@@ -103,9 +103,9 @@ async def _learned(
 ) -> tuple[Machine, int]:
     """The machine with all that is known of a span, and since when something is."""
     start, end, _ = span
-    machine = Machine(Spec.of(config))
+    machine = Machine(Spec.of(config, reasons=catalogue.reasons))
     # A stop is judged as a whole: one that began before is seen as far back as makes it a long one.
-    begin = start - max(HOUR, 2 * config.minor_stop_below)
+    begin = start - max(HOUR, 2 * config.minor_stop_below, *machine.spec.longest.values())
     first = begin
     for role in _telling(machine.spec):
         tag = machine.spec.roles[role]
@@ -191,7 +191,9 @@ def _evaluated(machine: Machine, calendar: Calendar, first: int, span: tuple[int
     start, end, now = span
     until = min(end, now)
     pieces = (
-        Segment(piece.start, piece.name.value, "" if piece.stop is None else machine.reason(piece.stop, piece.start))
+        Segment(
+            piece.start, piece.name.value, "" if piece.stop is None else machine.reason(piece.stop, piece.start, now)
+        )
         for piece in machine.pieces(start, until, calendar, now)
     )
     state, since = _standing(machine, first, until, now)

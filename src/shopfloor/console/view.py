@@ -13,7 +13,7 @@ from shopfloor.historian.base import Historian
 from shopfloor.journal import DeadLetter, JournalState, LedgerRow
 from shopfloor.pipeline.live import Live
 from shopfloor.pipeline.status import ComponentStatus
-from shopfloor.plant import Machine, Plant
+from shopfloor.plant import Machine, Plant, Reason
 from shopfloor.samples import Quality, Sample, TagInfo
 
 VERSION: Final = version("shopfloor")
@@ -101,6 +101,8 @@ class Catalogue:
 
     def __init__(self, plant: Plant) -> None:
         self._declared: dict[str, tuple[TagInfo, str]] = {}
+        self.reasons: Sequence[Reason] = plant.reasons
+        """The tree of reasons for stops."""
         undeclared: list[str] = []
         for source in plant.sources:
             declared = source.declared()

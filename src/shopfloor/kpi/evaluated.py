@@ -8,6 +8,9 @@ from shopfloor.kpi.calendar import Calendar, Stretch
 from shopfloor.kpi.facts import Touched
 from shopfloor.kpi.running import Stop
 
+Stood = tuple[int, bool, tuple[tuple[int, str], ...]]
+"""As what a stop counts: its beginning, whether it is a minor one, and from when on which reason counts."""
+
 
 class Evaluated(Protocol):
     """What windows are made of: a machine, or a line of them."""
@@ -25,8 +28,8 @@ class Evaluated(Protocol):
         """The time whose evaluation a change may reach."""
         ...
 
-    def outgrown(self, now: int, /) -> int | None:
-        """Since when it stands, if that is no minor stop any more; else None."""
+    def stood(self, time: int, now: int, /) -> Stood | None:
+        """As what the stop counts in which it stood right before ``time``; None when it did not stand."""
         ...
 
     def stops(self, start: int, end: int, now: int, /) -> Iterator[Stop]:
@@ -55,5 +58,5 @@ class Evaluated(Protocol):
 
     @property
     def edited(self) -> bool:
-        """Whether people have said anything of its stops."""
+        """Whether people have said anything of its stops, or reasons count for them only so long."""
         ...

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import SECOND, Calendar, Stretch
-from shopfloor.kpi.evaluated import Evaluated
+from shopfloor.kpi.evaluated import Evaluated, Stood
 from shopfloor.kpi.facts import Touched
 from shopfloor.kpi.machine import Machine, Piece
 from shopfloor.kpi.running import Stop
@@ -63,8 +63,8 @@ class Line(ABC):
         """The time that a change of a part may reach: what was evaluated again there."""
         return touched
 
-    def outgrown(self, _now: int, /) -> int | None:
-        """Never: its stops are those of its machines."""
+    def stood(self, _time: int, _now: int, /) -> Stood | None:
+        """None: its stops are those of its machines."""
         return None
 
     def stops(self, *_: int) -> Iterator[Stop]:
@@ -208,7 +208,7 @@ class FirstDown(Flow):
         key = piece.place, stop.start
         if key not in lost:
             lost[key] = self._reason_before(piece, stop, calendar, now)
-        reason = self.machines[piece.place].reason(stop, piece.start)
+        reason = self.machines[piece.place].reason(stop, piece.start, now)
         begins, length = lost[key] is None, piece.end - piece.start
         account.lose(reason, length, begins=lost[key] != reason)
         account.lose_to(self.parts[piece.place].id, length, int(begins))
@@ -224,7 +224,7 @@ class FirstDown(Flow):
             start = max(stop.start, end - HOUR)
             for before in reversed(list(self._pieces(start, end, calendar, now))):
                 if before.place == piece.place and before.stop is not None and before.stop.start == stop.start:
-                    return self.machines[piece.place].reason(stop, before.start)
+                    return self.machines[piece.place].reason(stop, before.start, now)
             end = start
         return None
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from shopfloor.kpi.account import Account, TimeClass
 from shopfloor.kpi.calendar import Calendar, Stretch
 from shopfloor.kpi.cycles import Cycle, Cycles, running_throughout
+from shopfloor.kpi.evaluated import Stood
 from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.running import Running, Stop
@@ -69,7 +70,7 @@ class Machine:
         for piece in pieces:
             account.times[piece.name] += piece.end - piece.start
             if piece.stop is not None:
-                self._lose(account, piece, piece.stop, calendar)
+                self._lose(account, piece, piece.stop, calendar, now)
         if pieces:
             self.production.account(account, [piece.start for piece in pieces], [piece.name for piece in pieces], end)
         if self.spec.cycles != "none":
@@ -123,17 +124,38 @@ class Machine:
         marks = {mark for edit in self.facts.edits for mark in (edit.start, edit.end) if start < mark < end}
         return pairwise(sorted({start, *marks, end}))
 
-    def _lose(self, account: Account, piece: Piece, stop: Stop, calendar: Calendar) -> None:
+    def _lose(self, account: Account, piece: Piece, stop: Stop, calendar: Calendar, now: int) -> None:
         begins = _begins(piece.start, stop, calendar)
-        reason = self.reason(stop, piece.start)
-        changes = piece.start > stop.start and self.reason(stop, piece.start - 1) != reason
+        reason = self.reason(stop, piece.start, now)
+        changes = piece.start > stop.start and self.reason(stop, piece.start - 1, now) != reason
         account.lose(reason, piece.end - piece.start, begins=begins or changes)
         if begins:
             account.minor += piece.name is TimeClass.MINOR_STOP
             account.incidents += piece.name is TimeClass.UNPLANNED_STOP
 
-    def reason(self, stop: Stop, time: int) -> str:
-        """Why it stood at a moment of a stop: what a person says, else what its fault code means; "": nobody knows."""
+    def reason(self, stop: Stop, time: int, now: int) -> str:
+        """Why it stood at a moment of a stop: what a person says, else what its fault code means; "": nobody knows.
+
+        Nor does anybody where it stood longer for a reason than it may: then there must be another one.
+        """
+        reason = self._said(stop, time)
+        if reason not in self.spec.longest:
+            return reason
+        first, last = next(
+            (begin, end) for begin, end, _ in self._parts(stop, now) if begin <= time < end or end >= _end(stop, now)
+        )
+        return reason if last - first <= self.spec.longest[reason] else ""
+
+    def _parts(self, stop: Stop, now: int) -> Iterator[tuple[int, int, str]]:
+        """From when to when which reason was said of a stop, without a gap."""
+        first, said = stop.start, self._said(stop, stop.start)
+        for begin, _ in self._cut_by_edits(stop.start, _end(stop, now)):
+            if (other := self._said(stop, begin)) != said:
+                yield first, begin, said
+                first, said = begin, other
+        yield first, _end(stop, now), said
+
+    def _said(self, stop: Stop, time: int) -> str:
         for edit in reversed(self.facts.edits):
             if edit.start <= time < edit.end and self._concerns(edit, stop):
                 if edit.reason:
@@ -150,8 +172,8 @@ class Machine:
     def reasons(self, stop: Stop, now: int) -> Iterator[tuple[int, str]]:
         """From when on which reason of a stop counts; one at least."""
         last: str | None = None
-        for begin, _ in self._cut_by_edits(stop.start, now if stop.end is None else stop.end):
-            reason = self.reason(stop, begin)
+        for begin, _, _ in self._parts(stop, now):
+            reason = self.reason(stop, begin, now)
             if reason != last:
                 yield begin, reason
             last = reason
@@ -173,10 +195,10 @@ class Machine:
         """Whether a stop is a minor one, as far as is known now."""
         return stop.length(now) < self.spec.minor_stop_below
 
-    def outgrown(self, now: int) -> int | None:
-        """Since when it stands, if that is no minor stop any more; else None."""
-        since = None if self.running.runs(now) else self.running.standing_since(now)
-        return since if since is not None and now - since >= self.spec.minor_stop_below else None
+    def stood(self, time: int, now: int) -> Stood | None:
+        """As what the stop counts in which it stood right before ``time``; None when it did not stand."""
+        stop = self.running.stop_at(time - 1, now)
+        return None if stop is None else (stop.start, self.minor(stop, now), tuple(self.reasons(stop, now)))
 
     def forget(self, before: int, now: int) -> None:
         """Drop what matters only to the time before; of a stop that reaches further the reasons are kept."""
@@ -198,8 +220,8 @@ class Machine:
 
     @property
     def edited(self) -> bool:
-        """Whether people have said anything of its stops."""
-        return bool(self.facts.edits)
+        """Whether people have said anything of its stops, or reasons count for them only so long."""
+        return bool(self.facts.edits or self.spec.longest)
 
     def affected(self, touched: Touched, now: int) -> Touched:
         """The time whose evaluation a fact may change: stops are judged as wholes."""
@@ -218,6 +240,10 @@ _CLASSES: Final = {
     State.BLOCKED: TimeClass.BLOCKED,
     State.UNKNOWN: TimeClass.UNKNOWN,
 }
+
+
+def _end(stop: Stop, now: int) -> int:
+    return now if stop.end is None else stop.end
 
 
 def _begins(time: int, stop: Stop, calendar: Calendar) -> bool:

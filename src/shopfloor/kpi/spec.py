@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, cast
 from shopfloor.kpi.counting import Counting
 from shopfloor.kpi.facts import Role
 from shopfloor.kpi.states import MODELS, PACKML, State
-from shopfloor.plant.machine import CYCLE_UNITS, Machine
+from shopfloor.plant.machine import CYCLE_UNITS, Machine, Reason
 from shopfloor.plant.orders import Order
 
 MINUTE: Final = 60_000_000_000
@@ -55,14 +55,16 @@ class Spec:
     units_per_cycle: int = 1
     reasons: Mapping[str, str] = field(default_factory=dict[str, str])
     """What fault codes mean, as paths in the tree of reasons: `17: machine/hydraulics`."""
+    longest: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How long a stop may last for a reason, ns; of those that have a limit."""
     scrap_reasons: Mapping[str, str] = field(default_factory=dict[str, str])
     minor_stop_below: int = 5 * MINUTE
     stale: int | None = None
     """After this time without any sample of a tag nothing is known of it; None: it holds until its source is lost."""
 
     @classmethod
-    def of(cls, machine: Machine, orders: Iterable[Order] = ()) -> "Spec":
-        """As the plant file describes it, with the orders that may be made on it."""
+    def of(cls, machine: Machine, orders: Iterable[Order] = (), reasons: Iterable[Reason] = ()) -> "Spec":
+        """As the plant file describes it, with the orders that may be made on it, and the reasons that it knows."""
         return cls(
             machine.id,
             cast("Mapping[Role, str]", machine.roles),
@@ -86,6 +88,7 @@ class Spec:
             cycle_unit=CYCLE_UNITS[machine.cycle_unit],
             units_per_cycle=machine.units_per_cycle,
             reasons=machine.reasons,
+            longest={reason.id: reason.longest for reason in reasons if reason.longest is not None},
             scrap_reasons=machine.scrap_reasons,
             minor_stop_below=machine.minor_stop_below,
             stale=machine.stale,

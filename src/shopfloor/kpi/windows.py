@@ -14,7 +14,7 @@ import msgspec
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
-from shopfloor.kpi.evaluated import Evaluated
+from shopfloor.kpi.evaluated import Evaluated, Stood
 from shopfloor.kpi.facts import NEVER, Touched
 from shopfloor.kpi.running import Stop
 from shopfloor.kpi.running_cell import RunningCell
@@ -79,8 +79,8 @@ class Windows:
         """Of the closed cells of the window that was asked for last."""
         self._preceding = False
         """Whether there are windows of days before the first one that are not given yet."""
-        self._long = 0
-        """When the stop began that was found to be no minor one while it lasts."""
+        self._stood: Stood | None = None
+        """As what the stop counts that goes over the end of the closed cells."""
         self._stops: dict[int, StopResult] = {}
         """The stops that were given, by their beginning."""
         self._begins: list[int] = []
@@ -191,6 +191,7 @@ class Windows:
             for window in self._windows([cell]):
                 if window.end == cell.end:
                     changed.setdefault(window, "")
+        self._stood = self.machine.stood(self._closed, now)
         # For a line that is ahead of one of its machines, of which it had known nothing.
         self.anew.append((Touched(closed, self._closed), "its first samples came"))
         return [result for window, why in sorted(changed.items()) if (result := self._give(window, why))]
@@ -258,12 +259,12 @@ class Windows:
         return sum(stop.unexplained and stop.start < window.end for stop in self._given_from(window.start))
 
     def _outgrown(self, now: int) -> None:
-        """A stop that was minor when its hour was closed may have become longer than that since."""
-        since = self.machine.outgrown(now)
-        if since is None or since >= self._closed or since == self._long:
-            return
-        self._long = since
-        self._touched.append((Touched(since, NEVER), "a stop became longer than a minor one"))
+        """What came since the last cell was closed may change as what the stop counts that goes over its end."""
+        before, stood = self._stood, self.machine.stood(self._closed, now)
+        if stood is not None and stood != before:
+            longer = before is None or before[1] != stood[1]
+            why = "a stop became longer than a minor one" if longer else "another reason counts for a stop"
+            self._touched.append((Touched(stood[0], NEVER), why))
 
     def _correct(self, now: int) -> dict[Window, str]:
         """Evaluate again what was touched; the closed windows that changed by it, with the reasons."""
@@ -384,7 +385,7 @@ class Windows:
             "given": [(*key, *given) for key, given in self._given.items()],
             "closed": self._closed,
             "touched": self._touched,
-            "long": self._long,
+            "stood": self._stood,
             "stops": list(self._stops.values()),
             "news": self._news,
             "too_late": self.too_late,
@@ -392,7 +393,8 @@ class Windows:
 
     def load(self, known: Mapping[str, Any]) -> None:
         """What ``dump`` gave; where the plant file was changed since, every window is evaluated anew."""
-        self._closed, self._long, self.too_late = known["closed"], known["long"], known["too_late"]
+        self._closed, self.too_late = known["closed"], known["too_late"]
+        self._stood = msgspec.convert(known.get("stood"), Stood | None)
         self._touched = [(Touched(*touched), why) for touched, why in known["touched"]]
         self._stops = {stop[0]: msgspec.convert(stop, StopResult) for stop in known["stops"]}
         self._begins = sorted(self._stops)

@@ -31,6 +31,9 @@ class Reason(Strict):
     id: ReasonPath = Field(description="Its place in the tree: `machine/hydraulics`; the first level is the category.")
     title: str = Field(default="", description="What people read; by default the last level of `id`.")
     comment: bool = Field(default=False, description="Whether whoever chooses it must write a comment.")
+    longest: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None, description="How long a stop may last for it; a longer one needs another reason."
+    )
 
 
 def _plausible(cycle: int) -> int:

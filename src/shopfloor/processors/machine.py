@@ -25,7 +25,6 @@ from shopfloor.plant.line import machines_of
 from shopfloor.plant.machine import Machine as MachineConfig
 from shopfloor.plant.model import Plant
 from shopfloor.plant.ordercheck import orders_of
-from shopfloor.plant.orders import Order
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.processors.machine_lines import Told, lines_of, rolled, together
 from shopfloor.processors.making import RATIOS, SURE, Making, made, shares
@@ -80,9 +79,10 @@ class MachineKpiConfig(ProcessorConfig):
         """Remember the plant: its machines, shifts and time zone."""
         self._plant = plant
 
-    def orders(self, machine: MachineConfig) -> Sequence[Order]:
-        """The planned orders that may be made on a machine."""
-        return orders_of(self._plant, machine) if self._plant is not None else ()
+    def spec(self, machine: MachineConfig) -> Spec:
+        """How a machine is to be read."""
+        plant = self._plant
+        return Spec.of(machine) if plant is None else Spec.of(machine, orders_of(plant, machine), plant.reasons)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What it is asked for and cannot do."""
@@ -162,7 +162,7 @@ class _Watched(Told):
     """A machine of the plant file."""
 
     def __init__(self, machine: MachineConfig, calendar: Calendar, config: MachineKpiConfig) -> None:
-        self.machine = Machine(Spec.of(machine, config.orders(machine)))
+        self.machine = Machine(config.spec(machine))
         windows = Windows(self.machine, calendar, config.remember)
         policy = Policy(machine.minor_stops, config.health)
         super().__init__("machine", machine.id, windows, policy, machine.targets)

@@ -21,7 +21,9 @@ MOST_VALUES: Final = 1_000_000
 """Of one load: a week of a value a second is less."""
 SOURCE: Final = "plc"
 """What a source is called where the file does not say it."""
-WINDOWS: Final = ("hour", "shift", "day", "live")
+WINDOWS: Final = ("hour", "shift", "day", "live", "product", "order", "cycle")
+MADE: Final = ("product", "order")
+"""Windows that are named by what is made in them."""
 _INLINE: Final = """
 sources:
   - {name: plc, type: mqtt, servers: ["mqtt://127.0.0.1"], topics: [{topic: "#"}]}
@@ -36,7 +38,9 @@ _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _STEP: Final = re.compile(r"\+\d+(\.\d+)?", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EXPECTATION: Final = re.compile(rf"(\S+)\s+({'|'.join(WINDOWS)})\b\s*(.*?):\s+(.+)")
-_ITEM: Final = re.compile(r"(loss|scrap_reason|lost_to|target)\s+(\S+)\s+(.+)|([a-z_]+)\s+(.+)")
+_ITEM: Final = re.compile(r"(loss|scrap_reason|lost_to|target)\s+(\S+)\s+(.+)|([a-z_0-9]+)\s+(.+)")
+_SHARE: Final = re.compile(r"(?:(product|order)\s+(\S+)|(cycle))\s+([a-z_0-9]+\s+.+)")
+_ENDED: Final = re.compile(r"(.*\d\d:\d\d):(\d\d)", re.ASCII)
 _UNIT: Final = "%|ms|s|min|h|d"
 _AMOUNT: Final = re.compile(rf"(-?\d+(?:\.\d+)?)\s*({_UNIT})?(?:\s*(?:±|\+-|\+/-)\s*(\d+(?:\.\d+)?)\s*({_UNIT})?)?")
 
@@ -115,6 +119,8 @@ class Expected(NamedTuple):
     """None: it has no meaning, “—”."""
     text: str
     """As it is written."""
+    within: str = ""
+    """Of which part of the record it is: `product` or `order` (named by ``of``), `cycle`; "" for the whole."""
 
 
 class Expectation(NamedTuple):
@@ -126,8 +132,11 @@ class Expectation(NamedTuple):
     machine: str
     window: str
     shift: str
+    """Of a shift its name, of what is made what that is."""
     begin: When
     """The window's day; of an hour also when it begins."""
+    seconds: int
+    """Of a cycle that ended then those behind the minutes of ``begin``."""
     expected: Sequence[Expected]
 
 
@@ -483,9 +492,14 @@ def _expectation(line: _Line, machine: str) -> Expectation:
         raise _Wrong(msg)
     _, window, which, rest = match.groups()
     *words, last = which.split() or [""]
-    shift, begin = "", When(None, 0)
+    shift, begin, seconds = "", When(None, 0), 0
     if window == "hour":
         begin = _when(which)
+    elif window == "cycle":
+        ended = _ENDED.fullmatch(which)
+        begin, seconds = _when(ended[1] if ended else which), int(ended[2]) if ended else 0
+    elif window in MADE:
+        shift, begin = _made(window, which)
     elif window == "shift":
         named = [*words, last]
         if _DATE.fullmatch(last):
@@ -501,29 +515,41 @@ def _expectation(line: _Line, machine: str) -> Expectation:
         raise _Wrong(msg)
     label = " ".join(filter(None, (machine, window, which)))
     return Expectation(
-        line.number, label, machine, window, shift, begin, [_expected(i.strip()) for i in rest.split(",")]
+        line.number, label, machine, window, shift, begin, seconds, [_expected(i.strip()) for i in rest.split(",")]
     )
 
 
+def _made(window: str, which: str) -> tuple[str, When]:
+    """``A17``, ``A17 07:00`` or ``A17 2026-01-06 07:00``: what is made, and since when where it is said."""
+    name, _, when = which.partition(" ")
+    if not name:
+        msg = f"does not say which {window}: `press-1 {window} A17:`"
+        raise _Wrong(msg)
+    return name, _when(when) if when else When(None, -1)
+
+
 def _expected(text: str) -> Expected:
+    if (share := _SHARE.fullmatch(text)) is not None:
+        key, said = share[4].split(maxsplit=1)
+        return _valued(Expected(key, share[2] or "", None, text, share[1] or share[3]), said)
     match = _ITEM.fullmatch(text)
     if match is None:
         msg = f"expects {text[:40]!r}; write a figure and its value: `oee 74.8 %`, `loss machine/hydraulics 30 min`"
         raise _Wrong(msg)
     key, of, said = (match[1], match[2], match[3]) if match[1] else (match[4], "", match[5])
+    return _valued(Expected(key, "" if of == "none" else of, None, text), said)
+
+
+def _valued(expected: Expected, said: str) -> Expected:
+    """With what is to be the value of a figure."""
     said = said.strip()
     if said in ("—", "-", "none"):
-        return Expected(key, of, None, text)
+        return expected
     amount = _AMOUNT.fullmatch(said)
     if amount is None:
-        return Expected(key, of, said.strip("'\""), text)
+        return expected._replace(value=said.strip("'\""))
     number, unit, tolerance, other = amount.groups()
     if other and other != unit:
-        msg = f"{text[:40]!r} has a tolerance in another unit; write both in the same"
+        msg = f"{expected.text[:40]!r} has a tolerance in another unit; write both in the same"
         raise _Wrong(msg)
-    return Expected(
-        key,
-        "" if of == "none" else of,
-        Amount(Decimal(number), unit or "", Decimal(tolerance) if tolerance else None),
-        text,
-    )
+    return expected._replace(value=Amount(Decimal(number), unit or "", Decimal(tolerance) if tolerance else None))

@@ -15,6 +15,8 @@ from shopfloor.plant.units import DURATION_UNITS
 from shopfloor.processors.machine import TICK, MachineKpiConfig
 from shopfloor.samples import Batch, Quality, Sample
 from shopfloor.scenarios.notation import (
+    MADE,
+    WINDOWS,
     Amount,
     Bad,
     Eval,
@@ -28,12 +30,14 @@ from shopfloor.scenarios.notation import (
 )
 from shopfloor.seams import Processor
 
+SECOND: Final = DURATION_UNITS["s"]
 MINUTE: Final = DURATION_UNITS["min"]
 RATIOS: Final = (
     "oee", "availability", "performance", "quality", "oee_low", "oee_high", "nee", "teep", "scrap_rate", "error_rate",
     "coverage",
 )  # fmt: skip
-SECONDS: Final = ("mtbf", "mttr", "planned_seconds", "actual_seconds", "ideal_seconds")
+SECONDS: Final = ("mtbf", "mttr", "planned_seconds", "actual_seconds", "ideal_seconds", "seconds")
+CYCLE_SECONDS: Final = ("seconds", "mean", "shortest", "median", "p95", "longest", "loss", "gain")
 CLASSES: Final = tuple(name.value for name in TimeClass)
 _PARTS: Final = {"loss": "losses", "lost_to": "lost_to", "scrap_reason": "scrap_by_reason"}
 """Where in a record the figures are that need a name behind them."""
@@ -156,8 +160,11 @@ class _Play:
         given += processor.process(Batch("$clock", now, [TICK], [now], [now]))
         for sample in given:
             machine, found, window = sample.tag.rpartition("/kpi/")
-            if found and window in ("hour", "shift", "day", "live") and isinstance(sample.value, str):
-                known[machine, window, 0 if window == "live" else sample.time] = json.loads(sample.value)
+            if found and window in WINDOWS and isinstance(sample.value, str):
+                key = machine, window, 0 if window == "live" else sample.time
+                known[key] = json.loads(sample.value)
+                if known[key].get("withdrawn"):
+                    del known[key]
 
 
 def _presence(source: str, what: str, time: int, *, there: bool) -> _Arrival:
@@ -214,12 +221,31 @@ def _record(file: File, expectation: Expectation, day: date, records: _Records) 
     if expectation.window == "hour":
         begin = _calendar(file.plant).instant(day, expectation.begin.minutes)
         return records.get((expectation.machine, "hour", begin))
+    if expectation.window == "cycle":
+        ended = _calendar(file.plant).instant(day, expectation.begin.minutes) + expectation.seconds * SECOND
+        return records.get((expectation.machine, "cycle", ended))
+    if expectation.window in MADE:
+        return _run(file, expectation, day, records)
     for (machine, window, _), record in records.items():
         if (machine, window) != (expectation.machine, expectation.window):
             continue
         if window == "live" or (record["day"] == day.isoformat() and record["shift"] == expectation.shift):
             return record
     return None
+
+
+def _run(file: File, expectation: Expectation, day: date, records: _Records) -> Mapping[str, Any] | None:
+    """The product, or the order, that began at a time; without one the last of its name."""
+    begin = expectation.begin.minutes
+    at = _calendar(file.plant).instant(day, begin) if begin >= 0 else None
+    found = [
+        (time, record)
+        for (machine, window, time), record in records.items()
+        if (machine, window) == (expectation.machine, expectation.window)
+        and record[window] == expectation.shift
+        and at in (None, time)
+    ]
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def _differs(expected: Expected, record: Mapping[str, Any]) -> str | None:
@@ -229,11 +255,12 @@ def _differs(expected: Expected, record: Mapping[str, Any]) -> str | None:
         text = None if got is None else str(got)
         return None if text == expected.value else (text or "—")
     amount = expected.value
-    scale = _scale(expected.key, amount.unit)
+    scale = _scale(expected, amount.unit)
     if got is None:
         return "—"
     if isinstance(got, str | bool):
-        return str(got)
+        # An order's number is a name.
+        return None if str(got) == expected.text.split(maxsplit=1)[-1] else str(got)
     found = Decimal(repr(got)) * scale
     if amount.tolerance is not None:
         agrees = abs(found - amount.number) <= amount.tolerance
@@ -244,6 +271,8 @@ def _differs(expected: Expected, record: Mapping[str, Any]) -> str | None:
 
 def _figure(expected: Expected, record: Mapping[str, Any]) -> Any:
     """The value of a record, seconds and ratios as they are stored."""
+    if expected.within:
+        return _part_figure(expected, record)
     key = expected.key
     if key in _PARTS and (part := _PARTS[key]) in record:
         return _part(record[part].get(expected.of, 0))
@@ -252,7 +281,19 @@ def _figure(expected: Expected, record: Mapping[str, Any]) -> Any:
         return None if met is None else "met" if met else "missed"
     if key in CLASSES:
         return record["seconds"][key]
-    optional = ("why", "revision", "state", "stands_for", "calendar", "too_late", "from_the_future")
+    optional = (
+        "why",
+        "revision",
+        "planned_quantity",
+        "due",
+        "product",
+        "order",
+        "state",
+        "stands_for",
+        "calendar",
+        "too_late",
+        "from_the_future",
+    )
     if key not in record and key in optional:
         return None
     if key not in record or isinstance(record[key], dict | list):
@@ -269,9 +310,37 @@ def _part(value: Any) -> Any:
     return _inside(value).get("seconds", value)
 
 
-def _scale(key: str, unit: str) -> Decimal:
+def _part_figure(expected: Expected, record: Mapping[str, Any]) -> Any:
+    """Of what a record says of its cycles, of one product or of one order."""
+    key = expected.key
+    if expected.within == "cycle":
+        return _named(record.get("cycles"), key, f"cycle {key}")
+    share = record.get(f"{expected.within}s", {}).get(expected.of)
+    if share is not None and key in CLASSES:
+        return share["seconds"][key]
+    return _named(share, key, f"{expected.within} {expected.of} {key}")
+
+
+def _named(part: Mapping[str, Any] | None, key: str, name: str) -> Any:
+    """A figure of a part of a record; None where there is no such part."""
+    if part is None:
+        return None
+    if key not in part or isinstance(part[key], dict | list):
+        known = ", ".join(sorted(name for name, value in part.items() if not isinstance(value, dict | list)))
+        msg = f"there is no figure {name!r}; known there: {known}"
+        raise ValueError(msg)
+    return part[key]
+
+
+def _scale(expected: Expected, unit: str) -> Decimal:
     """What a stored figure is to be multiplied by to be in the unit that is written."""
-    timed = key in CLASSES or key in SECONDS or key in ("loss", "lost_to")
+    key = expected.key
+    timed = (
+        key in CLASSES
+        or key in SECONDS
+        or key in ("loss", "lost_to")
+        or (expected.within == "cycle" and key in CYCLE_SECONDS)
+    )
     if timed and unit in ("", _SHARE):
         msg = f"{key!r} is a time; write it with its unit: `{key} 30 min`"
         raise ValueError(msg)
