@@ -233,7 +233,8 @@ def test_looking_in_between_changes_nothing(told: list[tuple[str, int, int, bool
 
 @settings(max_examples=150, deadline=None)
 @given(
-    told_states, st.lists(st.tuples(st.integers(0, NOW), st.integers(1, 60), st.sampled_from(["a", "b", ""])), max_size=4),
+    told_states,
+    st.lists(st.tuples(st.integers(0, NOW), st.integers(1, 60), st.sampled_from(["a", "b", ""])), max_size=4),
     st.integers(1, 40), st.integers(0, NOW), st.lists(st.integers(1, NOW - 1), max_size=6),
 )  # fmt: skip
 def test_a_reason_counts_only_as_long_as_it_may(

@@ -31,14 +31,24 @@ facts = st.lists(
             st.integers(0, 40 * 60 - 1), st.just("state"), st.sampled_from([6, 6, 4, 9, 3, 17]), st.integers(0, 900)
         ),
         st.tuples(st.integers(0, 40 * 60 - 1), st.just("good"), st.integers(0, 50), st.integers(0, 900)),
+        st.tuples(st.integers(0, 40 * 60 - 1), st.just("fault"), st.sampled_from([0, 7, 7, 8]), st.integers(0, 900)),
     ),
     max_size=40,
 )
 
 
+SPEC = Spec(
+    "m",
+    {"state": "m/state", "good": "m/good", "fault": "m/fault"},
+    ideal_cycle=MINUTE,
+    reasons={"7": "organisation/pallet"},
+    longest={"organisation/pallet": 90 * MINUTE},
+)
+
+
 def run(told: list[Fact], *, late: bool, every: int = 20) -> tuple[dict[Window, Result], dict[int, StopResult]]:
     """The last that was said of each window and of each stop."""
-    machine = Machine(Spec("m", {"state": "m/state", "good": "m/good"}, ideal_cycle=MINUTE))
+    machine = Machine(SPEC)
     windows = Windows(machine, CALENDAR, 100 * HOUR)
     waiting = sorted(told, key=lambda fact: (fact[0] + (fact[3] if late else 0), fact[0], fact[1]))
     last: dict[Window, Result] = {}
