@@ -478,6 +478,7 @@ async def test_openapi_names_every_operation_and_its_problems(client: httpx.Asyn
         "/health", "/ready", "/metrics", "/api/plant", "/api/me", "/api/tags", "/api/tags/{tag}", "/api/history",
         "/api/machines", "/api/machines/{id}", "/api/machines/{id}/kpi", "/api/machines/{id}/timeline",
         "/api/machines/{id}/stops", "/api/machines/{id}/reasons", "/api/machines/{id}/reasons/undo", "/api/events",
+        "/api/machines/{id}/units",
         "/api/lines", "/api/lines/{id}/kpi", "/api/report", "/api/report.csv",
         "/api/components", "/api/components/{name}/{action}", "/api/ledger",
         "/api/audit", "/api/audit/verify", "/api/commands", "/api/live",

@@ -162,3 +162,43 @@ def test_an_order_that_lasts_longer_than_the_past_can_be_corrected_is_told_as_a_
     (order,) = given(processor, [told(("126:00", "order", 4712)), tick("126:01")], "order")
     assert (order["good"], order["start"][:16], order["end"][:16]) == (119, "2026-01-05T07:00", "2026-01-10T07:00")
     assert sum(order["seconds"].values()) == 120 * 3600
+
+
+def judged(clock: str, said: dict[str, Any]) -> Batch:
+    known = {"start": at("06:00"), "end": at("07:00"), "into": "scrap", "reason": "QUALITY/scratch", "by": "anna"}
+    return Batch.of("$edit", at(clock), [Sample("$edit/press-1/units", at(clock), json.dumps(known | said))])
+
+
+def test_units_that_are_scrap_after_all_correct_the_hour_and_the_order() -> None:
+    """Two of the nine of the first order; of ten others there is one, in the next order; in the end one is good."""
+    processor = built()
+    given(processor, [*HOUR, tick("07:01")], "hour")
+    fed = [judged("07:02", {"quantity": 2}), tick("07:03")]
+    found = [sample for batch in fed for sample in processor.process(batch)]
+    last = {sample.tag: json.loads(str(sample.value)) for sample in found if sample.tag.count("/") == 2}
+    hour, order = last["press-1/kpi/hour"], last["press-1/kpi/order"]
+    assert (hour["good"], hour["scrap"], hour["scrap_by_reason"]) == (8, 2, {"QUALITY/scratch": 2})
+    assert hour["rejudged"] == {"to_good": 0, "to_scrap": 2, "unmatched": 0}
+    assert (hour["why"], hour["was"]["scrap"]) == ("anna says 2 units are scrap", 0)
+    assert (order["good"], order["scrap"], order["revision"]) == (7, 2, 1)
+    state = processor.snapshot()
+    processor = built()
+    processor.restore(state)
+    more = [
+        judged("07:04", {"quantity": 10, "start": at("06:10")}),
+        judged("07:05", {"quantity": 1, "into": "good"}),
+        tick("07:06"),
+    ]
+    hour = given(processor, more, "hour")[-1]
+    assert (hour["good"], hour["scrap"], hour["rejudged"]["unmatched"]) == (8, 2, 9)
+    assert hour["orders"]["4711"]["scrap"] == hour["orders"]["4712"]["scrap"] == 1
+
+
+def test_what_is_no_judgement_changes_nothing() -> None:
+    processor = built()
+    given(processor, [*HOUR, tick("07:01")], "hour")
+    wrong: list[dict[str, Any]] = [
+        {"quantity": 0}, {"quantity": -1}, {"quantity": "2"}, {"quantity": 2, "into": "gold"},
+        {"quantity": 2, "start": at("07:00")}, {},
+    ]  # fmt: skip
+    assert not given(processor, [*(judged("07:02", said) for said in wrong), tick("07:03")], "hour")

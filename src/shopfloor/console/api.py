@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from shopfloor.commands import Refused
-from shopfloor.console import dead, events, figures, models, reading, stops, writing
+from shopfloor.console import dead, events, figures, models, reading, stops, units, writing
 from shopfloor.console.guard import Guard
 from shopfloor.console.health import metrics, readiness
 from shopfloor.console.person import Identify, anybody
@@ -93,6 +93,7 @@ def create_app(
     app.include_router(reading.router)
     app.include_router(figures.router)
     app.include_router(stops.router)
+    app.include_router(units.router)
     app.include_router(events.router)
     app.include_router(dead.router)
     app.include_router(writing.router)

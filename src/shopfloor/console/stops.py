@@ -107,7 +107,7 @@ async def give_reason(
     new: models.NewReason,
 ) -> Json:
     """Say why a machine stood between two times; it counts instead of what the machine says. It is recorded who did."""
-    machine = _may_edit(console, person, id)
+    machine = may_edit(console, person, id)
     start, end = await _exact(console, machine, _span(console, machine, new))
     _known(console.runtime.plant, new)
     edit = StopEdit(start, end, new.reason, person.name, new.comment.strip())
@@ -127,7 +127,7 @@ async def undo(
     what: models.Undo,
 ) -> Json:
     """Take back one thing that was said: what was said before it counts again."""
-    machine = _may_edit(console, person, id)
+    machine = may_edit(console, person, id)
     at = int(what.id)
     found = await said(demand_historian(console), machine.id, at, console.now() + 1)
     if not found or found[0].at != at:
@@ -139,7 +139,8 @@ async def undo(
     return Json(_given(machine, edit, await _journal(console, person, machine, edit, words)))
 
 
-def _may_edit(console: ConsoleState, person: Person, machine: str) -> Machine:
+def may_edit(console: ConsoleState, person: Person, machine: str) -> Machine:
+    """The machine of which a person may say what happened. Raises Problem for who may not, and for what is none."""
     if not suffices(person.role, EDITS):
         raise Problem(403, "You may not do this", f"it takes the role {EDITS}; this is {person.role}")
     return with_figures(console, machine)
@@ -157,12 +158,20 @@ def _span(console: ConsoleState, machine: Machine, new: models.NewReason) -> tup
         raise _wrong("to", "lies in the future; null is the end of the stop, also of one that lasts")
     if (now if end is None else end) - start > LONGEST:
         raise _wrong("from", "a reason is given for at most 31 days at once; give it part by part")
-    processors = [p for p in console.runtime.plant.processors if isinstance(p, MachineKpiConfig)]
-    for processor in processors:
-        if machine.id in (processor.machines or [machine.id]) and (end or now) <= now - processor.remember:
-            back = f"{processor.remember / DAY:g} d"
-            raise _wrong("to", f"is too long ago: the processor {processor.name} corrects {back} back (`remember`)")
+    if (back := too_old(console, machine, now if end is None else end)) is not None:
+        raise _wrong("to", back)
     return start, end
+
+
+def too_old(console: ConsoleState, machine: Machine, time: int) -> str | None:
+    """Why figures of a time are not corrected any more; None where they are."""
+    for processor in console.runtime.plant.processors:
+        if not isinstance(processor, MachineKpiConfig) or machine.id not in (processor.machines or [machine.id]):
+            continue
+        if time <= console.now() - processor.remember:
+            back = f"{processor.remember / DAY:g} d"
+            return f"is too long ago: the processor {processor.name} corrects {back} back (`remember`)"
+    return None
 
 
 async def _exact(console: ConsoleState, machine: Machine, span: tuple[int, int | None]) -> tuple[int, int | None]:

@@ -66,6 +66,12 @@ class Account:
     """Scrap by reason; "" where none was given."""
     lost_to: dict[str, Loss] = field(default_factory=dict[str, Loss])
     """Of a line: its stops by the machine that it stood for."""
+    to_good: Quantity = 0
+    """Units of ``good`` that the machine counted as scrap: a person said so later."""
+    to_scrap: Quantity = 0
+    """Likewise the other way round."""
+    unmatched: Quantity = 0
+    """Units of which a person said so, but there were none left."""
     cycles: CycleTimes | None = None
     """Its single cycles; None where nobody asked for them, or there was none."""
     products: dict[str, "Account"] = field(default_factory=dict[str, "Account"])
@@ -110,6 +116,9 @@ class Account:
         self.outside += other.outside
         self.minor += other.minor
         self.incidents += other.incidents
+        self.to_good += other.to_good
+        self.to_scrap += other.to_scrap
+        self.unmatched += other.unmatched
         for reason, loss in other.losses.items():
             mine = self.losses.setdefault(reason, Loss())
             mine.count += loss.count

@@ -104,6 +104,21 @@ class Edit(NamedTuple):
     """When it was said; 0 where nobody will take it back."""
 
 
+class Rejudged(NamedTuple):
+    """What a person says of units that were made between two times: they are good, or scrap, after all."""
+
+    start: int
+    end: int
+    quantity: int | float
+    """How many, above 0."""
+    good: bool
+    """Whether they became good; else scrap."""
+    reason: str
+    """Why they are scrap."""
+    at: int
+    """When it was said: the later is about what the earlier left."""
+
+
 class Facts:
     """What is known of one machine: only samples, losses of sources, and edits, in whatever order they came."""
 
@@ -115,6 +130,7 @@ class Facts:
         self.presence: dict[str, Presence] = {}
         self.edits: list[Edit] = []
         """The later counts more."""
+        self.rejudged: list[Rejudged] = []
         self.floor = 0
         """What was before matters no more, and is not known."""
         self.stirred = 0
@@ -184,6 +200,13 @@ class Facts:
         """A person said something about stops."""
         self.edits.append(edit)
         return Touched(edit.start, edit.end)
+
+    def rejudge(self, said: Rejudged) -> Touched | None:
+        """A person said something about units; None when it is known."""
+        if said in self.rejudged:
+            return None
+        self.rejudged.append(said)
+        return Touched(said.start, said.end)
 
     def unsay(self, at: int) -> Touched | None:
         """What a person said at ``at`` counts no more; None when nothing was said then, or it matters no more."""
@@ -261,8 +284,10 @@ class Facts:
         # Of a stop that goes back behind the last time of this, the beginning is forgotten already: it has all edits.
         since = standing if standing > self.floor else 0
         self.floor = before
+        self.rejudged = [said for said in self.rejudged if said.end > before]
+        base = min([before, *(said.start for said in self.rejudged)])
         for line in self.lines.values():
-            line.forget(before - _BASE)
+            line.forget(base - _BASE)
         for presence in self.presence.values():
             presence.forget(before)
         self.edits = [edit for edit in self.edits if edit.end > before and (edit.end != NEVER or edit.start >= since)]
@@ -273,6 +298,7 @@ class Facts:
             "lines": {role: line.dump() for role, line in self.lines.items()},
             "sources": self.sources,
             "losses": {source: presence.losses for source, presence in self.presence.items()},
+            "rejudged": self.rejudged,
             "edits": self.edits,
             "floor": self.floor,
         }
@@ -284,4 +310,5 @@ class Facts:
         self.sources = {role: source for role, source in known["sources"].items() if role in self.lines}
         self.presence = {source: Presence(losses) for source, losses in known["losses"].items()}
         self.edits = [Edit(*edit) for edit in known["edits"]]
+        self.rejudged = [Rejudged(*said) for said in known.get("rejudged", ())]
         self.floor = known.get("floor", 0)

@@ -10,6 +10,7 @@ from shopfloor.kpi.cycles import Cycle, Cycles, running_throughout
 from shopfloor.kpi.evaluated import Stood
 from shopfloor.kpi.facts import NEVER, Edit, Facts, Touched
 from shopfloor.kpi.production import Production
+from shopfloor.kpi.rework import Rework
 from shopfloor.kpi.running import Running, Stop
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import STOPS, State
@@ -33,6 +34,7 @@ class Machine:
         self.facts = facts or Facts(spec.roles, stale=spec.stale, each=spec.counting == "event")
         self.production = Production(spec, self.facts)
         self.orders = self.production.orders
+        self.rework = Rework(spec, self.facts, self.production)
         self.cycles = Cycles(spec, self.facts, self.production, self.orders)
         self.running = Running(spec, self.facts, self.production)
 
@@ -73,9 +75,14 @@ class Machine:
                 self._lose(account, piece, piece.stop, calendar, now)
         if pieces:
             self.production.account(account, [piece.start for piece in pieces], [piece.name for piece in pieces], end)
+        if self.facts.rejudged:
+            self.rework.apply(account, stretch.start, end, self._classes(calendar, now))
         if self.spec.cycles != "none":
             self.cycles.add(account, stretch.start, end, self._ran(pieces, calendar, now))
         return account
+
+    def _classes(self, calendar: Calendar, now: int) -> Callable[[int, int], list[tuple[int, TimeClass]]]:
+        return lambda start, end: [(piece.start, piece.name) for piece in self.pieces(start, end, calendar, now)]
 
     def timed(self, start: int, end: int, calendar: Calendar, now: int) -> Iterator[Cycle]:
         """The single cycles that ended from ``start`` on, before ``end``."""
@@ -225,6 +232,7 @@ class Machine:
 
     def affected(self, touched: Touched, now: int) -> Touched:
         """The time whose evaluation a fact may change: stops are judged as wholes."""
+        touched = self.rework.reached(touched)
         start, end = self.running.whole(touched.start, min(touched.end, now), now)
         if touched.end == NEVER:
             return Touched(start, NEVER)

@@ -44,6 +44,10 @@ class Production:
                 made[role] += unit.quantity
         return [(time, *self._split(made)) for time, made in sorted(found.items())]
 
+    def judged(self, start: int, end: int) -> Iterator[tuple[int, Quantity, Quantity, str]]:
+        """As ``between``, with the reason of the scrap."""
+        return ((time, good, scrap, self._why(time)) for time, good, scrap in self.between(start, end))
+
     def times(self, start: int, end: int) -> list[int]:
         """When units were counted, each time once."""
         return sorted({unit.time for role in self._spec.counted for unit in self.units(role, start, end)})

@@ -75,5 +75,12 @@ def _whole(account: Account) -> bool:
     """Whether sums do not depend, in the last digit, on where they are cut, as those of fractions do."""
     return all(
         isinstance(quantity, int)
-        for quantity in (account.good, account.scrap, account.beyond, account.outside, account.without_ideal)
+        for quantity in (
+            account.good,
+            account.scrap,
+            account.beyond,
+            account.outside,
+            account.without_ideal,
+            account.unmatched,
+        )
     )

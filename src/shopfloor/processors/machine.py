@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
-from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Role, Touched, pack, unpack
+from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Rejudged, Role, Touched, pack, unpack
 from shopfloor.kpi.figures import Figures, Policy, figures
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
@@ -34,6 +34,8 @@ from shopfloor.seams import Processor
 TICK: Final = "$clock/tick"
 EDIT: Final = "$edit/"
 """Before a machine's id: what a person says about its stops, as JSON."""
+UNITS: Final = "/units"
+"""Behind a machine's id: what a person says about its units, as JSON."""
 WINDOWS: Final = ("hour", "shift", "day")
 _MANY: Final = 4
 """Samples of each tag in a batch from which on it is taken by columns."""
@@ -200,6 +202,8 @@ class _Watched(Told):
 
     def touch(self, touched: Touched | None, why: str, now: int) -> None:
         """A fact came: ``touched`` is the time that it may change, ``why`` says what it was."""
+        if touched is not None:
+            touched = self.machine.rework.reached(touched)
         self.windows.touch(touched, why, now)
         if touched is not None:
             self.making.touch(touched, why)
@@ -217,6 +221,19 @@ class StopEdit(msgspec.Struct, frozen=True):
     comment: str = ""
     undoes: int = 0
     """Not 0: what was said at this time (of the sample) counts no more; the rest repeats what it was."""
+
+
+class UnitsEdit(msgspec.Struct, frozen=True):
+    """What a person says about units that a machine made between two times, ns UTC: they were judged otherwise."""
+
+    start: int
+    end: int
+    quantity: float
+    into: Literal["good", "scrap"]
+    reason: str
+    """Why they are scrap, a path as `QUALITY/scratch`; "" of such that are good."""
+    by: str
+    comment: str = ""
 
 
 class _Source(msgspec.Struct):
@@ -325,8 +342,12 @@ class MachineProcessor(Processor):
 
     def _edit(self, machine: str, time: int, value: Value) -> None:
         """Written by the console after it was checked; whatever else stands there changes nothing."""
-        watched = self._watched.get(machine)
+        about_units = machine.endswith(UNITS)
+        watched = self._watched.get(machine.removesuffix(UNITS))
         if watched is None or not isinstance(value, str):
+            return
+        if about_units:
+            self._judge(watched, time, value)
             return
         try:
             edit = msgspec.json.decode(value, type=StopEdit)
@@ -338,6 +359,21 @@ class MachineProcessor(Processor):
             return
         touched = facts.edit(Edit(edit.start, NEVER if edit.end is None else edit.end, edit.reason, time))
         watched.touch(touched, f"{edit.by} gave the reason {edit.reason or 'of the machine'}", self._now)
+
+    def _judge(self, watched: _Watched, time: int, value: str) -> None:
+        """A person says that units are good, or scrap, after all."""
+        try:
+            edit = msgspec.json.decode(value, type=UnitsEdit)
+        except msgspec.DecodeError:
+            return
+        if not edit.start < edit.end or not 0 < edit.quantity < float("inf"):
+            return
+        quantity = int(edit.quantity) if edit.quantity.is_integer() else edit.quantity
+        good = edit.into == "good"
+        said = Rejudged(edit.start, edit.end, quantity, good, "" if good else edit.reason, time)
+        watched.touch(
+            watched.machine.facts.rejudge(said), f"{edit.by} says {quantity:g} units are {edit.into}", self._now
+        )
 
     def _presence(self, source: str, what: str, time: int, *, connected: bool) -> None:
         """A source came, was lost, or has said that nothing is missing since."""

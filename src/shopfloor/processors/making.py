@@ -78,6 +78,7 @@ class Making:
         record |= {"formula": self._policy.id, **asdict(found), **run.account.record()}
         if run.account.cycles is not None:
             record["cycles"] = run.account.cycles.record()
+        record |= _judged(run.account)
         record["revision"] = run.revision
         if run.was is not None:
             before = figures(run.was, self._policy)
@@ -164,7 +165,14 @@ def shares(account: Account, policy: Policy, *, whole: bool) -> dict[str, Any]:
         found["orders"] = {name: _share(part, policy) for name, part in sorted(account.orders.items())}
     if account.cycles is not None:
         found["cycles"] = account.cycles.record(histogram=whole)
-    return found
+    return found | _judged(account)
+
+
+def _judged(account: Account) -> dict[str, Any]:
+    """What of the units counts otherwise than the machine said."""
+    names = ("to_good", "to_scrap", "unmatched")
+    judged = {name: getattr(account, name) for name in names}
+    return {"rejudged": judged} if any(judged.values()) else {}
 
 
 def _share(part: Account, policy: Policy) -> dict[str, Any]:
