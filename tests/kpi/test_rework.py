@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
@@ -48,7 +49,7 @@ def plainly(
     made: Sequence[Unit], judged: Sequence[tuple[int, int, int, bool, str]], outside: set[int]
 ) -> tuple[list[tuple[int, str, str]], int]:
     """Every single unit with what it is in the end, one statement after the other, and how many had no unit."""
-    every = [
+    every: list[list[Any]] = [
         [time, kind, REASONS.get(str(why), "") if kind == "scrap" else ""]
         for time, kind, quantity, why in sorted(made)
         for _ in range(quantity)
@@ -58,12 +59,12 @@ def plainly(
     for start, length, quantity, good, reason in judged:
         for _ in range(quantity):
             wrong = "scrap" if good else "good"
-            found = [unit for unit in every if start <= unit[0] < start + length and unit[1] == wrong]  # type: ignore[operator]
+            found = [unit for unit in every if start <= unit[0] < start + length and unit[1] == wrong]
             if not found:
                 unmatched += 1
                 continue
             found[0][1], found[0][2] = ("good", "") if good else ("scrap", reason)
-    return [(int(time), str(kind), str(why)) for time, kind, why in every], unmatched
+    return [(time, kind, why) for time, kind, why in every], unmatched
 
 
 @settings(max_examples=300, deadline=None)
