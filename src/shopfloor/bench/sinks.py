@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from shopfloor.bench import Result
 from shopfloor.bench.historian import Plant
+from shopfloor.bench.sinks_mysql import MysqlBench
 from shopfloor.bench.sinks_postgres import PostgresBench
 from shopfloor.journal import SqliteJournal
 from shopfloor.pipeline.sinks import SinkRunner
@@ -58,7 +59,7 @@ class Destination(Protocol):
         ...
 
 
-DESTINATIONS: Final[Sequence[type[AbstractContextManager[Destination]]]] = (PostgresBench,)
+DESTINATIONS: Final[Sequence[type[AbstractContextManager[Destination]]]] = (PostgresBench, MysqlBench)
 """Each is entered to start its server. Raises Misconfigured when that is not installed."""
 
 

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psutil
@@ -26,7 +26,16 @@ from shopfloor.samples import Batch, Unavailable
 from shopfloor.seams import Connection, Sink
 from shopfloor.sinks.mysql_link import Link
 from shopfloor.sinks.mysql_session import Session, connect
-from shopfloor.sinks.mysql_tables import examined, lock_name, may, prepare, server_of
+from shopfloor.sinks.mysql_table import Mapped, OwnTable
+from shopfloor.sinks.mysql_tables import (
+    examined,
+    lock_name,
+    may,
+    may_write,
+    prepare,
+    prepare_position,
+    server_of,
+)
 from shopfloor.sinks.mysql_writing import Position, Tables, Target, write
 from shopfloor.sinks.sql import ddl
 from shopfloor.sinks.sql.tables import LONGEST_NAME
@@ -36,6 +45,9 @@ _LOCAL: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _EXAMPLE: Final = "mysql://user@host:3306/database"
 _MODES: Final = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 _HIGHEST_PORT: Final = 65_535
+
+
+Identifier: Final = Form(r"[A-Za-z_][A-Za-z0-9_$]*", "letters, digits, `_` and `$`")
 
 
 class _Dsn(NamedTuple):
@@ -109,6 +121,15 @@ class MysqlConfig(SinkConfig):
         description="Under which name its position is kept in the database, another one for each Shopfloor that writes "
         "there; by default the plant's site and the sink's name.",
     )
+    table: Annotated[str, Identifier, StringConstraints(max_length=64)] | None = Field(
+        default=None,
+        description="A table of the plant's own instead of Shopfloor's: samples go there, as `columns` says.",
+    )
+    columns: dict[Annotated[str, Identifier, StringConstraints(max_length=64)], str] = Field(
+        default_factory=dict,
+        description="What each column of `table` gets: `{time}`, `{received}`, `{tag}`, `{value}`, `{quality}` for a "
+        "row a sample; or `{time}` and the names of tags for a row an instant.",
+    )
     timeout: Duration = Field(
         default=30 * _SECOND, ge=_SECOND // 10,
         description="How long the database may give no sign of life, and twice as long as it may wait for a lock.",
@@ -119,12 +140,30 @@ class MysqlConfig(SinkConfig):
 
     _site: str = PrivateAttr(default="")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_mapped(cls, fields: Any) -> Any:
+        """Tags that no column gets are not wanted, unless `tags` says otherwise."""
+        if not isinstance(fields, dict):
+            return fields
+        given = cast("dict[str, object]", fields)
+        columns = given.get("columns")
+        if "tags" in given or not isinstance(columns, dict):
+            return given
+        said = cast("dict[object, object]", columns)
+        tags = Mapped("", {str(name): str(what) for name, what in said.items()}).tags
+        return {**given, "tags": tags} if tags else given
+
     @model_validator(mode="after")
     def _consistent(self) -> "MysqlConfig":
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("`certificate_file` and `key_file` belong together; give both")
         if self.key_password is not None and self.key_file is None:
             raise ValueError("`key_password` needs `key_file`")
+        if (self.table is None) == bool(self.columns):
+            raise ValueError("`table` and `columns` belong together; give both")
+        if self.table is not None and (problem := Mapped(self.table, self.columns).problem()):
+            raise ValueError(f"`columns`: {problem}")
         files = [name for name in ("ca_file", "certificate_file") if getattr(self, name) is not None]
         if files and self._where.mode == "DISABLED":
             raise ValueError(f"`{files[0]}` needs TLS; take `ssl-mode=DISABLED` out of `dsn`")
@@ -163,6 +202,11 @@ class MysqlConfig(SinkConfig):
         if self.mode == "REQUIRED":
             context.verify_mode = ssl.CERT_NONE
         return context
+
+    @property
+    def mapped(self) -> Mapped | None:
+        """The plant's own table; None: Shopfloor's."""
+        return None if self.table is None else Mapped(self.table, self.columns)
 
     def address(self) -> "Address":
         """What connecting needs; reads the certificate files."""
@@ -210,6 +254,11 @@ class MysqlProbe(Connection):
     def _examine(self, link: Link) -> None:
         server = server_of(link)
         names = ddl.Names(server.dialect, prefix=self._config.prefix)
+        mapped = self._config.mapped
+        if mapped is not None:
+            OwnTable(link, ddl.Names(server.dialect), mapped).examine()
+            may_write(link, names, mapped.table, list(mapped.columns))
+            return
         server.demand_new_enough()
         examined(link, names)
         may(link, names)
@@ -249,10 +298,17 @@ class MysqlSink(Sink):
         link, config = session.link, self._config
         server = server_of(link)
         names = ddl.Names(server.dialect, prefix=config.prefix)
-        prepare(link, names, server, config.timeout / 2e9)
+        if config.mapped is None:
+            prepare(link, names, server, config.timeout / 2e9)
+        else:
+            prepare_position(link, names)
         position = Position(names, config.position[:LONGEST_NAME], f"{secrets.token_hex(8)} {_who()}")
         self._alone(link, position)
-        target = Tables(link, names, loads=server.loads, packet=server.packet)
+        target: Target = (
+            Tables(link, names, loads=server.loads, packet=server.packet)
+            if config.mapped is None
+            else OwnTable(link, ddl.Names(server.dialect), config.mapped)
+        )
         target.begin()
         return target, position, position.take(link)
 

@@ -15,7 +15,17 @@ from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sinks.mysql_errors import code_of
 from shopfloor.sinks.mysql_link import Link
 from shopfloor.sinks.sql import ddl
-from shopfloor.sinks.sql.tables import LONGEST_NAME, LONGEST_TAG, LONGEST_WORD, META, SCHEMA, Kind, Schema, Table
+from shopfloor.sinks.sql.tables import (
+    LONGEST_NAME,
+    LONGEST_TAG,
+    LONGEST_WORD,
+    META,
+    SCHEMA,
+    WRITER,
+    Kind,
+    Schema,
+    Table,
+)
 from shopfloor.sinks.sql.views import VIEWS
 
 _TYPES: Final = {
@@ -136,6 +146,30 @@ def prepare(link: Link, names: ddl.Names, server: Server, seconds: float, schema
         raise Unavailable("tables were taken away while they were made; it is tried again")
 
 
+def prepare_position(link: Link, names: ddl.Names) -> None:
+    """Make or examine the one table that a sink into the plant's own table needs."""
+    found = columns(link)
+    fits(names, WRITER, found)
+    if names.plain(WRITER.name) not in found:
+        _run(link, ddl.create(names, WRITER))
+
+
+def may_write(link: Link, names: ddl.Names, table: str, columns: Sequence[str]) -> None:
+    """Raise the driver's error when the user may not put rows into a table of the plant's or keep the position.
+
+    Nothing is changed: the statements concern no row.
+    """
+    listed = ", ".join(map(names.dialect.quoted, columns))
+    full, position = names.dialect.quoted(table), names.full(WRITER.name)
+    link.execute(f"INSERT INTO {full} ({listed}) SELECT {listed} FROM {full} WHERE FALSE")  # noqa: S608  # quoted
+    if link.rows("SHOW TABLES LIKE %s", (names.plain(WRITER.name).replace("_", "\\_"),)):
+        link.execute(f"INSERT INTO {position} SELECT * FROM {position} WHERE FALSE")  # noqa: S608  # own text
+        link.execute(f"UPDATE {position} SET position = position WHERE FALSE")  # noqa: S608  # own text
+    else:
+        may(link, names, ("CREATE",))
+    link.roll_back()
+
+
 def examined(link: Link, names: ddl.Names, schema: Schema = SCHEMA) -> bool:
     """Whether all tables and views of this version are there; raises Misconfigured when one has another shape."""
     found = columns(link)
@@ -150,10 +184,9 @@ def examined(link: Link, names: ddl.Names, schema: Schema = SCHEMA) -> bool:
 def may(link: Link, names: ddl.Names, rights: Sequence[str] = ()) -> None:
     """Raise Misconfigured with the GRANT that is missing, without changing anything."""
     missing, made = (names.full(f"no_such_{what}") for what in ("table", "view"))
+    wanted = [(right, statement) for right, statement in _RIGHTS if right in (rights or dict(_RIGHTS))]
     lacking: list[str] = []
-    for right, statement in _RIGHTS:
-        if rights and right not in rights:
-            continue
+    for right, statement in wanted:
         try:
             link.execute(statement.format(missing=missing, made=made))
         except pymysql.MySQLError as error:
@@ -161,7 +194,7 @@ def may(link: Link, names: ddl.Names, rights: Sequence[str] = ()) -> None:
                 lacking.append(right)
     if lacking:
         raise Misconfigured(
-            f"this user lacks rights: GRANT {', '.join(right for right, _ in _RIGHTS)} ON `{link.database}`.* TO it "
+            f"this user lacks rights: GRANT {', '.join(right for right, _ in wanted)} ON `{link.database}`.* TO it "
             f"(it may not {', '.join(lacking)})"
         )
 

@@ -4,7 +4,7 @@ Everything here runs in the connection's thread (``mysql_session``) and raises P
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pymysql
 
@@ -122,6 +122,9 @@ class Tables:
         for name, number in rows:
             self._ids[name] = number
 
+    def kept(self) -> None:
+        """Nothing: what is stored is not needed here any more."""
+
     def _load(self, block: Block) -> None:
         for part in mysql_rows.loads(block):
             # The name is no file's: it is never looked at (mysql_session).
@@ -158,8 +161,28 @@ class Doubtful(Exception):
     """LOAD DATA LOCAL took something else than it was given, which it says by warnings only."""
 
 
-Target = Tables
-"""Where samples go."""
+class Target(Protocol):
+    """Where samples go."""
+
+    def begin(self) -> None:
+        """Learn what is there."""
+        ...
+
+    def check(self, batch: Batch) -> None:
+        """Raise Rejected for samples that cannot be held."""
+        ...
+
+    def know(self, entries: Entries) -> None:
+        """Prepare for these entries, in a transaction of its own."""
+        ...
+
+    def put(self, entries: Entries, *, bulk: bool) -> None:
+        """Part of a transaction: store them. ``bulk`` False: so that the server refuses what does not fit."""
+        ...
+
+    def kept(self) -> None:
+        """The transaction is committed."""
+        ...
 
 
 def write(link: Link, target: Target, position: Position, entries: Entries) -> None:
@@ -196,6 +219,7 @@ def _store(link: Link, target: Target, position: Position, entries: Entries, *, 
         raise
     position.move(link, entries[-1][0])
     link.commit()
+    target.kept()
 
 
 def _tried(link: Link, target: Target, entries: Entries) -> pymysql.MySQLError | None:
