@@ -1,13 +1,14 @@
 """The MySQL sink into a table that the plant already has, in a real MariaDB."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample
+from shopfloor.testing.contracts import EVERY_VALUE, same_samples
 from shopfloor.testing.programs import MariaDb
 from tests.sinks.mysql import NOW, Client
 
@@ -18,7 +19,9 @@ WIDE = {"ts": "{time}", "cv": "press-1/CV", "pv": "press-1/PV", "motor": "press-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
-    with MariaDb(tmp_path_factory.mktemp("mariadb")) as server:
+    """As old ones are set up: nothing is strict, another time zone, another character set. The session's own count."""
+    options = ["--sql-mode=", "--default-time-zone=+05:00", "--character-set-server=latin1"]
+    with MariaDb(tmp_path_factory.mktemp("mariadb"), options=options) as server:
         yield server
 
 
@@ -44,8 +47,8 @@ async def test_a_row_a_sample(client: Client) -> None:
     async with client.config(table="samples", columns=LONG).build() as sink:
         await sink.write(1, batch(Sample("press-1/PV", NOW, 41.5), Sample("press-1/Motor", NOW + 1000, True, 64)))
     assert [(*map(str, row[:2]), *row[2:]) for row in client.ask("SELECT val, seen, ts, tag_name, q FROM samples")] == [
-        ("41.50", str(AT), AT, "press-1/PV", 192),
-        ("1.00", str(AT), AT.replace(microsecond=123457), "press-1/Motor", 64),
+        ("41.50", str(AT + timedelta(hours=5)), AT, "press-1/PV", 192),  # a TIMESTAMP is shown in the reader's zone
+        ("1.00", str(AT + timedelta(hours=5)), AT.replace(microsecond=123457), "press-1/Motor", 64),
     ]
     assert client.ask("SHOW TABLES LIKE 'shopfloor%'") == [("shopfloor_writer",)]
 
@@ -89,6 +92,13 @@ async def test_what_the_table_cannot_hold_is_rejected_and_the_rest_is_kept(clien
         await sink.write(1, batch(*samples).select([0, 4]))  # the same offset again
         assert await sink.held() == 1
     assert client.ask("SELECT val FROM samples ORDER BY id") == [(1,), (3,)]
+
+
+async def test_shopfloors_own_tables_hold_everything_there_too(client: Client) -> None:
+    samples = [Sample(f"a/{i}", NOW + i, value) for i, value in enumerate(EVERY_VALUE.values())]
+    async with client.config().build() as sink:
+        await sink.write(1, batch(*samples))
+    assert same_samples(client.samples(), samples)
 
 
 async def test_names_and_values_are_never_part_of_a_statement(client: Client) -> None:

@@ -23,6 +23,7 @@ from shopfloor.plant import PlantError, parse
 from shopfloor.plant.components import FromEnvironment
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable
 from shopfloor.sinks.mysql import MysqlConfig
+from shopfloor.sinks.mysql_tables import lock_name
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
@@ -288,6 +289,24 @@ async def test_somebody_else_s_lock_is_waited_for(client: Client) -> None:
                 await sink.write(2, batch(Sample("a", NOW + 1, 2.0)))
         await sink.write(2, batch(Sample("a", NOW + 1, 2.0)))
     assert [sample.value for sample in client.samples()] == [1.0, 2.0]
+
+
+async def test_another_shopfloor_at_work_under_the_same_name_is_left_alone(client: Client) -> None:
+    """One on another computer: the second waits, says who is there, and takes over when that one is gone."""
+    one = client.config(timeout="2 s")
+    async with one.build() as sink:
+        await sink.write(1, batch(Sample("a", NOW, 1.0)))
+    client.ask("UPDATE shopfloor_writer SET session = 'token elsewhere:17'")
+    other = pymysql.connect(host="127.0.0.1", port=client.port, user="root", autocommit=True)
+    lock = lock_name(f"{client.database}.shopfloor_ archive")
+    with other, other.cursor() as cursor:
+        assert cursor.execute("SELECT GET_LOCK(%s, 0)", (lock,))
+        with pytest.raises(
+            Unavailable, match=r"another Shopfloor \(elsewhere:17\) writes there under the name 'archive'"
+        ):
+            await entered(one)
+    async with one.build() as sink:
+        assert await sink.held() == 1
 
 
 async def test_a_connection_that_somebody_ended_is_made_anew(client: Client) -> None:

@@ -132,7 +132,7 @@ class MysqlConfig(SinkConfig):
     )
     timeout: Duration = Field(
         default=30 * _SECOND, ge=_SECOND // 10,
-        description="How long the database may give no sign of life, and twice as long as it may wait for a lock.",
+        description="How long the database may give no sign of life; it waits half as long for a lock.",
     )  # fmt: skip
     keep_alive: Duration = Field(
         default=10 * _SECOND, ge=_SECOND // 10, description="How often a connection is tried while nothing is written."
@@ -212,7 +212,8 @@ class MysqlConfig(SinkConfig):
         """What connecting needs; reads the certificate files."""
         where = self._where
         password = where.password if self.password is None else self.password.get_secret_value()
-        return Address(where.host, where.port, where.user, password, where.database, self.timeout / 1e9, self.tls())
+        seconds, idle = self.timeout / 1e9, 3 * max(self.timeout, self.keep_alive) / 1e9
+        return Address(where.host, where.port, where.user, password, where.database, seconds, idle, self.tls())
 
     def build(self) -> "MysqlSink":
         """The sink; opens nothing yet."""
@@ -232,6 +233,7 @@ class Address(NamedTuple):
     secret: str
     database: str
     seconds: float
+    idle: float
     tls_context: ssl.SSLContext | None
 
 
@@ -317,7 +319,7 @@ class MysqlSink(Sink):
 
         A connection of this computer whose process is gone, or is this one, is a remnant; it is ended.
         """
-        lock = lock_name(f"{self._config.address().database}.{self._config.prefix} {self._config.position}")
+        lock = lock_name(f"{link.database}.{self._config.prefix} {self._config.position}")
         if link.value("SELECT GET_LOCK(%s, 0)", (lock,)) == 1:
             return
         holder = position.holder(link).partition(" ")[2]

@@ -20,8 +20,7 @@ from shopfloor.sinks.mysql_link import Link
 
 T = TypeVar("T")
 
-_IDLE_AFTER: Final = 3
-"""So many times `timeout` without a word, and the server ends the session: what it held locked is free then."""
+_SHORTEST_IDLE: Final = 10
 _SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
@@ -39,7 +38,9 @@ class Address(Protocol):
     @property
     def database(self) -> str: ...  # noqa: D102
     @property
-    def seconds(self) -> float: ...  # noqa: D102
+    def seconds(self) -> float: ...  # noqa: D102  # how long an answer may take
+    @property
+    def idle(self) -> float: ...  # noqa: D102  # how long nothing may come before the server ends the session
     @property
     def tls_context(self) -> ssl.SSLContext | None: ...  # noqa: D102
 
@@ -73,9 +74,6 @@ class Session:
         """Say goodbye if the server is there, and free everything."""
         try:
             if self.link.open:
-                # A goodbye needs no answer; it blocks at most where the network takes nothing any more.
-                with suppress(OSError):
-                    self._lever.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                 await self._in_thread(lambda: _goodbye(self.link))
         finally:
             self._lever.close()
@@ -137,7 +135,7 @@ async def connect(address: Address) -> Session:
 def _log_in(link: Link, reached: socket.socket, address: Address) -> None:
     try:
         link.log_in(reached)
-        for statement, values in _settings(address.seconds):
+        for statement, values in _settings(address):
             link.execute(statement, values)
     except ssl.SSLError as error:
         raise tls_trouble(error) from error
@@ -148,13 +146,14 @@ def _log_in(link: Link, reached: socket.socket, address: Address) -> None:
         raise
 
 
-def _settings(seconds: float) -> Sequence[tuple[str, Sequence[object]]]:
-    idle = max(10, math.ceil(_IDLE_AFTER * seconds))
+def _settings(address: Address) -> Sequence[tuple[str, Sequence[object]]]:
+    # What a connection that died on the way held locked must become free: the server learns nothing of its end.
+    idle = max(_SHORTEST_IDLE, math.ceil(address.idle))
     return (
         ("SET SESSION sql_mode = %s", (_SQL_MODE,)),
         ("SET SESSION time_zone = '+00:00'", ()),
         ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
-        ("SET SESSION innodb_lock_wait_timeout = %s", (max(1, math.ceil(seconds / 2)),)),
+        ("SET SESSION innodb_lock_wait_timeout = %s", (max(1, math.ceil(address.seconds / 2)),)),
         ("SET SESSION wait_timeout = %s, net_read_timeout = %s, net_write_timeout = %s", (idle, idle, idle)),
     )
 
