@@ -50,8 +50,16 @@ export interface Machine {
   good: string | null;
   scrap: string | null;
   tags: string[];
+  /** What is wished for, by figure. */
+  targets: Record<string, number>;
   commands: Permission[];
   live: LiveFigures | null;
+}
+
+/** What is wished for of a figure, and whether it is so; null while the figure has no meaning. */
+export interface Target {
+  value: number;
+  met: boolean | null;
 }
 
 /** The main figures of a running shift; ratios are fractions, null where they have no meaning. */
@@ -67,6 +75,7 @@ export interface LiveFigures {
   /** How many stops need a reason. */
   unexplained: number | null;
   until: number | null;
+  target: Record<string, Target> | null;
 }
 
 export interface Loss {
@@ -74,9 +83,9 @@ export interface Loss {
   seconds: number;
 }
 
-/** All figures of a machine in one window (docs/specs/kpi.md); `until` only of a running one. */
+/** All figures of a machine or a line in one window (docs/specs/kpi.md); `until` only of a running one. */
 export interface KpiRecord {
-  machine: string;
+  machine?: string;
   window: 'hour' | 'shift' | 'day';
   start: number;
   end: number;
@@ -100,6 +109,12 @@ export interface KpiRecord {
   incidents: number;
   losses: Record<string, Loss>;
   scrap_by_reason: Record<string, number>;
+  target?: Record<string, Target>;
+  /** Of a line: which machine it stood for. */
+  lost_to?: Record<string, Loss>;
+  /** Of a running line: the machine that it stands for just now, and what each machine does. */
+  stands_for?: string | null;
+  states?: Record<string, string>;
   state?: string;
   until?: number;
   revision?: number;
@@ -135,12 +150,36 @@ export interface Timeline {
   reasons: string[];
 }
 
-/** A production day of every machine that has figures. */
+/** A line, or an area or the site, which are sums of lines. */
+export interface Whole {
+  level: 'line' | 'area' | 'site';
+  id: string;
+  title: string;
+  area: string | null;
+  policy: 'sum' | 'bottleneck' | 'first_down';
+  machines: string[];
+  lines: string[];
+  targets: Record<string, number>;
+}
+
+/** With its running shift. */
+export interface Line extends Whole {
+  live: KpiRecord | null;
+}
+
+/** The shifts of a day, and all of it once that is closed. */
+export interface DayWindows {
+  shifts: KpiRecord[];
+  day: KpiRecord | null;
+}
+
+/** A production day of everything that has figures. */
 export interface Report {
   day: string;
   today: string;
   now: number;
-  machines: { id: string; title: string; line: string | null; shifts: KpiRecord[]; day: KpiRecord | null }[];
+  lines: (Whole & DayWindows)[];
+  machines: ({ id: string; title: string; line: string | null } & DayWindows)[];
 }
 
 export type ComponentState = 'starting' | 'running' | 'waiting' | 'paused' | 'misconfigured' | 'failed' | 'stopped';
@@ -295,6 +334,7 @@ export const getPlant = () => ask<PlantInfo>('api/plant');
 export const getMe = () => ask<Me>('api/me');
 export const getTags = async () => (await ask<{ tags: TagRow[] }>('api/tags')).tags;
 export const getMachines = async () => (await ask<{ machines: Machine[] }>('api/machines')).machines;
+export const getLines = async () => (await ask<{ lines: Line[] }>('api/lines')).lines;
 export const getComponents = () => ask<Components>('api/components');
 export const getLedger = async () => (await ask<{ rows: LedgerRow[] }>('api/ledger')).rows;
 export const verifyAudit = () => ask<AuditCheck>('api/audit/verify');

@@ -8,6 +8,6 @@ export function shortName(tag: string, machine: string): string {
 }
 
 /** What people call a machine. */
-export function machineTitle(machine: Machine): string {
+export function machineTitle(machine: Pick<Machine, 'id' | 'title'>): string {
   return machine.title === '' ? machine.id : machine.title;
 }

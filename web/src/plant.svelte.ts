@@ -1,8 +1,8 @@
 /** What the console knows of the plant besides live values: machines, tags, components; asked for, not streamed. */
 
 import {
-  getComponents, getMachines, getMe, getPlant, getTags, Problem,
-  type Component, type Components, type LiveFigures, type Machine, type Me, type PlantInfo, type TagRow,
+  getComponents, getLines, getMachines, getMe, getPlant, getTags, Problem,
+  type Component, type Components, type Line, type LiveFigures, type Machine, type Me, type PlantInfo, type TagRow,
 } from './api';
 import { live } from './live/live.svelte';
 import { giver, standing, type Standing } from './liveness';
@@ -31,6 +31,8 @@ class Plant {
   info = $state.raw<PlantInfo | null>(null);
   me = $state.raw<Me | null>(null);
   machines = $state.raw<Machine[] | null>(null);
+  /** Lines, areas and the site, with the running figures that they were last asked for. */
+  lines = $state.raw<Line[]>([]);
   /** The running figures of machines that have some, as they were last asked for. */
   figures = $state.raw(new Map<string, LiveFigures>());
   tags = $state.raw(new Map<string, TagRow>());
@@ -54,10 +56,11 @@ class Plant {
     }
     this.loading = true;
     try {
-      const [info, me, machines, tags] = await Promise.all([getPlant(), getMe(), getMachines(), getTags()]);
+      const [info, me, machines, lines, tags] = await Promise.all([getPlant(), getMe(), getMachines(), getLines(), getTags()]);
       this.info = info;
       this.me = me;
       this.machines = machines;
+      this.lines = lines;
       this.figures = figuresOf(machines);
       this.tags = new Map(tags.map((row) => [row.tag, row]));
     } catch (error) {
@@ -100,10 +103,12 @@ class Plant {
     }
   }
 
-  /** Asks again for the machines' figures; what else is known of machines stays. */
+  /** Asks again for the figures of machines and lines; what else is known of machines stays. */
   async refreshFigures(): Promise<void> {
     try {
-      this.figures = figuresOf(await getMachines());
+      const [machines, lines] = await Promise.all([getMachines(), getLines()]);
+      this.figures = figuresOf(machines);
+      this.lines = lines;
     } catch (error) {
       if (!(error instanceof Problem)) throw error; // that nothing answers is said elsewhere
     }

@@ -1,6 +1,6 @@
 /** Figures of machines in words and numbers: percentages, classes of time, states, reasons, what to be careful about. */
 
-import type { KpiRecord, LiveFigures, Loss, Timeline } from '../api';
+import type { KpiRecord, LiveFigures, Loss, Timeline, Whole } from '../api';
 import { counted, formatDuration } from '../format';
 import type { Shown } from '../states';
 
@@ -192,4 +192,21 @@ export function cautions(record: KpiRecord): Caution[] {
 /** Whether figures are older than they should be, at a time of the server's clock. */
 export function isOld(figures: Pick<LiveFigures, 'until'>, now: number): boolean {
   return figures.until === null || now - figures.until > OLD;
+}
+
+/** How machines make a line, for people; the bottleneck stands in the formula. */
+export function madeOf(line: Pick<Whole, 'level' | 'policy' | 'machines' | 'lines'>, record: KpiRecord | null, named: (machine: string) => string): string {
+  if (line.level !== 'line') return `sum of ${counted(line.lines.length, 'line')}`;
+  if (line.policy === 'sum') return `sum of ${counted(line.machines.length, 'machine')}`;
+  if (line.policy === 'first_down') return `stands with the first of ${counted(line.machines.length, 'machine')}`;
+  const machine = /\/line: bottleneck (.+)$/.exec(record?.formula ?? '')?.[1];
+  return machine === undefined ? 'as its bottleneck' : `as its bottleneck ${named(machine)}`;
+}
+
+/** The machines that a line stood for, the longest first. */
+export function stoodFor(lost: Readonly<Record<string, Loss>>): { machine: string; seconds: number; count: number }[] {
+  return Object.entries(lost)
+    .map(([machine, { seconds: time, count }]) => ({ machine, seconds: time, count }))
+    .filter(({ seconds: time }) => time > 0)
+    .sort((a, b) => b.seconds - a.seconds);
 }
