@@ -131,7 +131,7 @@ def test_figures_follow_the_machine(desktop: Watched, plant: Stage) -> None:
 def test_a_card_says_state_and_oee(desktop: Watched, plant: Stage) -> None:
     page = desktop.open(plant, "#/")
     card = page.locator("article", has_text="Filler 1")
-    expect(card).to_contain_text(re.compile(r"OEE of this shift\s*\d+\.\d %\s*9[78]\.\d % known"))
+    expect(card).to_contain_text(re.compile(r"OEE of this shift\s*\d+\.\d %\s*below 90\.0 %\s*9[78]\.\d % known"))
     expect(card.locator(".badge")).to_have_text("running")
     expect(page.locator("article", has_text="Press 1")).not_to_contain_text("OEE")
 

@@ -124,7 +124,7 @@ def first_down(machines: list[Plain], now: int) -> tuple[list[TimeClass], Counte
     return classes, lost, often, kinds_
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(three_machines, kinds, st.integers(1, NOW))
 def test_the_first_machine_down_by_an_independent_recomputation(
     given_: tuple[OneMachine, ...], planned: list[tuple[int, int, str]], now: int
@@ -236,7 +236,7 @@ def run(policy: str, said: list[Fact], *, late: bool, restart: int = -1) -> tupl
     parts, line, windows = anew()
     waiting = sorted(said, key=lambda fact: (fact[0] + (fact[4] if late else 0), fact[:3]))
     last: dict[Window, Result] = {}
-    for minute in range(0, 45 * 60, 30):
+    for minute in range(0, 45 * 60, 20):
         now = BEGIN + minute * MINUTE
         while waiting and waiting[0][0] + (waiting[0][4] if late else 0) <= minute:
             at, place, role, value, _ = waiting.pop(0)
@@ -253,15 +253,31 @@ def run(policy: str, said: list[Fact], *, late: bool, restart: int = -1) -> tupl
             last[result.window] = result
         found = windows.live(now)
         if found is not None:
+            assert found[1] == _anew(line, found[0], now)
             assert found[1].length == (now - found[0].start) * (3 if policy == "sum" else 1)
+        for each in (*(part.windows for part in parts), windows):
+            each.forget(now)
         if minute == restart:
             old, kept = parts, windows
             parts, line, windows = anew()
-            for part, was in zip(parts, old, strict=True):
-                part.unit.facts.load(was.unit.facts.dump())  # type: ignore[attr-defined]
-                part.windows.load(_stored(was.windows))
+            _taken_up(old, parts)
             windows.load(_stored(kept))
     return last, line
+
+
+def _taken_up(old: list[Part], parts: list[Part]) -> None:
+    for part, was in zip(parts, old, strict=True):
+        part.unit.facts.load(was.unit.facts.dump())  # type: ignore[attr-defined]
+        part.windows.load(_stored(was.windows))
+
+
+def _anew(line: Line, window_: Window, now: int) -> Account:
+    """A window's account worked out at once."""
+    account = Account()
+    for stretch in SHIFTS.stretches(window_.start, min(window_.end, now)):
+        if window_.kind != "shift" or stretch.shift == window_.shift:
+            account += line.evaluate(stretch, SHIFTS, now)
+    return account
 
 
 def _stored(windows: Windows) -> Any:
@@ -269,21 +285,17 @@ def _stored(windows: Windows) -> Any:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=20, deadline=None)
-@given(facts, st.integers(0, 80))
+@settings(max_examples=12, deadline=None)
+@given(facts, st.integers(0, 120))
 def test_late_data_repairs_every_window_of_a_line(policy: str, said: list[Fact], restart: int) -> None:
     """What is said last is what all samples at once would have given, whenever they came, restarted or not."""
-    late, line = run(policy, said, late=True, restart=30 * restart)
+    late, line = run(policy, said, late=True, restart=20 * restart)
     in_time, _ = run(policy, said, late=False)
     assert {window: result.account for window, result in late.items() if window in in_time} == {
         window: result.account for window, result in in_time.items()
     }
     for window_, result in late.items():
-        anew = Account()
-        for stretch in SHIFTS.stretches(window_.start, window_.end):
-            if window_.kind != "shift" or stretch.shift == window_.shift:
-                anew += line.evaluate(stretch, SHIFTS, BEGIN + 45 * HOUR)
-        assert result.account == anew
+        assert result.account == _anew(line, window_, BEGIN + 45 * HOUR)
 
 
 def test_a_late_sample_moves_where_a_stop_counted_first() -> None:

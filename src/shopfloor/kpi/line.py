@@ -19,6 +19,8 @@ from shopfloor.kpi.states import STOPS, State
 from shopfloor.kpi.windows import Windows
 
 HOUR: Final = 3600 * SECOND
+_TRIES: Final = 8
+"""To find a moment at which none of a line's machines stands."""
 
 
 class Part(NamedTuple):
@@ -253,6 +255,15 @@ class FirstDown(Flow):
         """With the stops that reach into it: where they count first depends on the other machines."""
         spans = [touched, *(machine.affected(touched, now) for machine in self.machines)]
         return Touched(min(span.start for span in spans), max(span.end for span in spans))
+
+    def settled(self, time: int, /) -> int:
+        """Until when, at most until ``time``, no machine stands or has a gap between its units that goes on."""
+        for _ in range(_TRIES):
+            found = min(machine.settled(time) for machine in self.machines)
+            if found == time:
+                return time
+            time = found
+        return 0
 
     def standing(self, now: int, /) -> Standing:
         """What the line does, by the same order as its time."""

@@ -61,6 +61,8 @@ class Windows:
         """Facts that came too late to correct everything that they touch."""
         self.anew: list[tuple[Touched, str]] = []
         """What the last tick evaluated, and why again."""
+        self.stirred = NEVER
+        """Since when something may have changed since the last tick, for what is made of this."""
         self._calendar = calendar
         self._remember = remember
         self._cells: list[Cell] = []
@@ -114,10 +116,14 @@ class Windows:
             self._closed = self._day_of(start)
         elif start < self._closed and start < self.begin:
             self._extend(start, now)
-        if self._running is not None:
-            self._running.touch(start)
+        self._stir(start)
         if start < self._closed:
             self._touched.append((Touched(start, touched.end), why))
+
+    def _stir(self, start: int) -> None:
+        self.stirred = min(self.stirred, start)
+        if self._running is not None:
+            self._running.touch(start)
 
     def follows(self, time: int, now: int) -> bool:
         """Whether facts from ``time`` on come to what is not closed yet, and are not too late."""
@@ -152,6 +158,7 @@ class Windows:
         elif min(begins) < self.begin:
             self._extend(min(begins), now)
         for part in parts:
+            self._stir(part.stirred)
             self._touched += [(touched, why) for touched, why in part.anew if touched.start < self._closed]
 
     def evaluated(self, stretch: Stretch) -> Account | None:
@@ -363,6 +370,7 @@ class Windows:
 
         Not before everything that is made of these facts has had its tick.
         """
+        self.stirred = NEVER
         floor = now - self._remember
         if not self._cells or self._cells[0].end > floor - DAY:
             return
