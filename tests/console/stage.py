@@ -163,7 +163,11 @@ class Filler:
         self._said = worked.said(self._from, now + worked.SHIFT)
         self._next: Sample | None = next(self._said)
         local = datetime.fromtimestamp((now - now % hour) / SECOND, ZoneInfo(zone)).hour
-        self.plan: dict[str, Any] = {"shifts": worked.shifts((local - 5) % 24), "reasons": worked.REASONS}
+        self.plan: dict[str, Any] = {
+            "shifts": worked.shifts((local - 5) % 24),
+            "reasons": worked.REASONS,
+            "lines": worked.LINES,
+        }
         self._processor: Processor | None = None
 
     def join(self, plant: Plant) -> Plant:

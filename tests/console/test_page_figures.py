@@ -130,10 +130,26 @@ def test_figures_follow_the_machine(desktop: Watched, plant: Stage) -> None:
 
 def test_a_card_says_state_and_oee(desktop: Watched, plant: Stage) -> None:
     page = desktop.open(plant, "#/")
-    card = page.locator("article", has_text="Filler 1")
+    card = page.locator("article", has=page.get_by_role("heading", name="Filler 1"))
     expect(card).to_contain_text(re.compile(r"OEE of this shift\s*\d+\.\d %\s*below 90\.0 %\s*9[78]\.\d % known"))
     expect(card.locator(".badge")).to_have_text("running")
     expect(page.locator("article", has_text="Press 1")).not_to_contain_text("OEE")
+
+
+def test_a_line_stands_above_its_machines_with_figures_of_its_own(desktop: Watched, plant: Stage) -> None:
+    """Colour is given by targets alone: the line has one for quality, none for availability."""
+    page = desktop.open(plant, "#/")
+    head = page.get_by_role("region", name="Line Bottling").locator("article").first
+    expect(head.get_by_role("heading", name="Bottling")).to_be_visible()
+    expect(head).to_contain_text("stands with the first of 1 machine, area hall-1")
+    live = plant.ask("api/lines")["lines"][0]["live"]
+    expect(head.get_by_role("img")).to_have_attribute("aria-label", re.compile("Production .*, Stop "))
+    expect(head).to_contain_text(re.compile(rf"It stood for\s*Filler 1 .* \({live['lost_to']['filler-1']['count']}×\)"))
+    quality = head.locator("dl > div", has=page.locator("dt", has_text="Quality")).locator(".value")
+    expect(quality).to_have_class(re.compile("met"))
+    expect(head.get_by_text("target 90.0 %")).to_be_visible()
+    availability = head.locator("dl > div", has=page.locator("dt", has_text="Availability")).locator(".value")
+    expect(availability).not_to_have_class(re.compile("met|missed"))
 
 
 def test_the_report_of_a_day_and_of_the_day_before(desktop: Watched, plant: Stage) -> None:
@@ -141,7 +157,10 @@ def test_the_report_of_a_day_and_of_the_day_before(desktop: Watched, plant: Stag
     shown(page)
     report = plant.ask("api/report")
     rows = page.get_by_role("row", name=re.compile("early|late|night"))
-    expect(rows).to_have_count(len(report["machines"][0]["shifts"]))
+    expect(rows).to_have_count(len(report["machines"][0]["shifts"]) + len(report["lines"][0]["shifts"]))
+    expect(page.get_by_role("rowheader").first).to_have_text(
+        re.compile(r"Line Bottling\s*stands with the first of 1 machine")
+    )
     expect(rows.filter(has_text="running").first).to_be_visible()
     assert not page.get_by_label("Day after").is_enabled()
     page.get_by_label("Day before").click()
@@ -149,7 +168,8 @@ def test_the_report_of_a_day_and_of_the_day_before(desktop: Watched, plant: Stag
     expect(page.get_by_label("Day", exact=True)).to_have_value(yesterday)
     assert page.url.endswith(f"#/report?day={yesterday}")
     expect(rows.filter(has_text="running")).to_have_count(0)
-    expect(page.get_by_text("Formula: shopfloor-oee-1/minor stops: performance.")).to_be_visible()
+    formulas = ("shopfloor-oee-1/minor stops: performance/line: first_down", "shopfloor-oee-1/minor stops: performance")
+    expect(page.get_by_text(f"Formulas: {'; '.join(formulas)}.")).to_be_visible()
     page.emulate_media(media="print")
     for gone in (page.get_by_role("navigation"), page.get_by_role("button", name="Print")):
         expect(gone).to_be_hidden()

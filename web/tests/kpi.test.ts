@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { KpiRecord, Timeline } from '../src/api';
 import { dayBeside, hourMarks, siteClock, siteSpan } from '../src/kpi/clock';
 import {
-  cautions, className, isOld, kpiState, lasted, lossLines, pareto, percent, pieces, reasonTitle, scrapLines, seconds,
+  cautions, className, isOld, kpiState, lasted, lossLines, madeOf, pareto, percent, pieces, reasonTitle, scrapLines, seconds, stoodFor,
 } from '../src/kpi/words';
 
 const RECORD: KpiRecord = {
@@ -109,4 +109,20 @@ describe('times of the site', () => {
   test('the day before the first is the last of the month before', () => {
     expect([dayBeside('2026-03-01', -1), dayBeside('2026-12-31', 1)]).toEqual(['2026-02-28', '2027-01-01']);
   });
+});
+
+test('a line says how machines make it, by the names that people know', () => {
+  const line = { level: 'line' as const, policy: 'sum' as const, machines: ['a', 'b'], lines: [] };
+  const named = (machine: string): string => machine.toUpperCase();
+  const record = { ...RECORD, formula: 'shopfloor-oee-1/minor stops: performance/line: bottleneck b' };
+  expect(madeOf(line, null, named)).toBe('sum of 2 machines');
+  expect(madeOf({ ...line, policy: 'first_down' }, null, named)).toBe('stands with the first of 2 machines');
+  expect(madeOf({ ...line, policy: 'bottleneck' }, record, named)).toBe('as its bottleneck B');
+  expect(madeOf({ ...line, policy: 'bottleneck' }, null, named)).toBe('as its bottleneck');
+  expect(madeOf({ ...line, level: 'area', lines: ['x'] }, null, named)).toBe('sum of 1 line');
+});
+
+test('of what a line stood for the longest comes first, what cost no time is left out', () => {
+  const lost = { a: { count: 1, seconds: 60 }, b: { count: 3, seconds: 90 }, c: { count: 1, seconds: 0 } };
+  expect(stoodFor(lost).map(({ machine }) => machine)).toEqual(['b', 'a']);
 });
