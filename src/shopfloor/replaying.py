@@ -21,7 +21,7 @@ _FLOAT: Final = 1_000_000
 """ns by which a time may be off that was a float of seconds."""
 _COMPARED: Final = (
     "oee", "availability", "performance", "quality", "good", "scrap", "seconds", "losses", "scrap_by_reason",
-    "minor_stops", "incidents", "beyond", "outside",
+    "minor_stops", "incidents", "beyond", "outside", "lost_to",
 )  # fmt: skip
 """Fields of a record that say the same when nothing differs."""
 
@@ -30,6 +30,7 @@ class Difference(NamedTuple):
     """A window of which the historian has another record than its samples give."""
 
     machine: str
+    """Or the line, the area, the site."""
     window: str
     start: str
     was: Mapping[str, Any] | None
@@ -109,11 +110,11 @@ def _records(samples: Sequence[Sample], start: int, end: int) -> dict[tuple[str,
     """The newest record of each whole window between the times."""
     found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for sample in samples:
-        window = sample.tag.rpartition("/")[2]
+        name, _, window = sample.tag.rpartition("/kpi/")
         if window in WINDOWS and sample.time >= start and isinstance(sample.value, str):
             record = json.loads(sample.value)
             if datetime.fromisoformat(record["end"]).timestamp() * 1e9 <= end + _FLOAT:
-                found[record["machine"], window, record["start"]] = record
+                found[name, window, record["start"]] = record
     return found
 
 

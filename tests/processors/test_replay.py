@@ -12,15 +12,16 @@ from shopfloor import plant
 from shopfloor.cli import shopfloor
 from shopfloor.historian.base import Historian
 from shopfloor.samples import Batch, Sample
+from tests.processors import test_machine_lines
 from tests.processors.test_machine import PLANT, at, batches, day, given
 
 STORED = PLANT + "historian: {type: duckdb, path: history.duckdb, keep: 36500 d}\n"
 
 
-def written(folder: Path, fed: Sequence[Batch], extra: Sequence[Sample] = ()) -> Path:
+def written(folder: Path, fed: Sequence[Batch], extra: Sequence[Sample] = (), text: str = STORED) -> Path:
     """A plant file whose historian holds what was fed, what the processor made of it, and ``extra``."""
     file = folder / "plant.yaml"
-    file.write_text(STORED)
+    file.write_text(text)
     loaded = plant.load(file, {})
     output = given(loaded.processors[0].build(), fed)
     everything = [batch for batch in fed if not batch.source.startswith("$clock")]
@@ -46,6 +47,22 @@ def replay(file: Path, *more: str) -> tuple[int, str]:
 def test_nothing_differs_when_all_is_well(tmp_path: Path) -> None:
     code, said = replay(written(tmp_path, batches(list(day()))))
     assert (code, said.splitlines()[-1].split(": ")[1]) == (0, "none differ from what is stored.")
+
+
+def test_lines_are_replayed_with_their_machines(tmp_path: Path) -> None:
+    """Line, area and site are among the windows; a stop that nobody stored makes the line differ, too."""
+    text = test_machine_lines.PLANT.replace("POLICY", "policy: first_down, bottleneck: filler")
+    text += "historian: {type: duckdb, path: history.duckdb, keep: 36500 d}\n"
+    fed = batches(test_machine_lines.shift())
+    code, said = replay(written(tmp_path, fed, text=text))
+    assert (code, said.splitlines()[-1].split(": ")[1]) == (0, "none differ from what is stored.")
+    late = [Sample("capper/state", at("08:00"), 9), Sample("capper/state", at("08:20"), 6)]
+    (tmp_path / "late").mkdir()
+    code, said = replay(written(tmp_path / "late", fed, late, text))
+    assert code == 1
+    assert [line.split()[:2] for line in said.splitlines() if "shift" in line.split()] == [
+        [name, "shift"] for name in ("bottling", "bremen", "capper", "hall")
+    ]
 
 
 def test_an_outage_and_its_end_are_replayed_as_they_were(tmp_path: Path) -> None:
