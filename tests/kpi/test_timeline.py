@@ -1,9 +1,15 @@
 """Timelines: kept as changes and repeats, they say what a plain list of all samples would say, however these came."""
 
+from collections.abc import Iterator
+from itertools import accumulate, cycle
+
+import pytest
 from hypothesis import given, settings, strategies as st
 
+from shopfloor.kpi import column
+from shopfloor.kpi.column import BAD, Known
 from shopfloor.kpi.facts import pack, unpack
-from shopfloor.kpi.timeline import BAD, NEVER, Known, Timeline, Touched, same
+from shopfloor.kpi.timeline import NEVER, Timeline, Touched, same
 
 LAST = 40
 values: st.SearchStrategy[Known] = st.sampled_from([1, 1, 1, 2, 1.0, True, "1", None, BAD])
@@ -43,11 +49,22 @@ def check(line: Timeline, samples: Told) -> None:
     assert alike(list(line.back(NEVER))[::-1], changes)
 
 
-@settings(max_examples=400, deadline=None)
-@given(told)
-def test_what_a_plain_list_would_say(samples: Told) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def soon() -> Iterator[None]:
+    """What was opened is packed again at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(column, "REST", 2)
+        yield
+
+
+open_ones = st.sampled_from([2, 3, 7, column.MOST])
+
+
+@settings(max_examples=300, deadline=None)
+@given(told, open_ones)
+def test_what_a_plain_list_would_say(samples: Told, most: int) -> None:
     """After each sample; and what it touched is where something else is said now, with the sample behind it."""
-    line = Timeline()
+    line = Timeline(most=most)
     for place, (time, value) in enumerate(samples):
         before, after = plain(samples[:place]), plain(samples[: place + 1])
         touched = line.put(time, value)
@@ -61,10 +78,10 @@ def test_what_a_plain_list_would_say(samples: Told) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(told, st.lists(st.integers(1, 8), max_size=12))
-def test_columns_say_what_single_samples_say(samples: Told, sizes: list[int]) -> None:
+@given(told, st.lists(st.integers(1, 8), max_size=12), open_ones)
+def test_columns_say_what_single_samples_say(samples: Told, sizes: list[int], most: int) -> None:
     samples = plain(samples)
-    line = Timeline()
+    line = Timeline(most=most)
     place = 0
     for size in [*sizes, len(samples)]:
         part = samples[place : place + size]
@@ -76,10 +93,10 @@ def test_columns_say_what_single_samples_say(samples: Told, sizes: list[int]) ->
 
 
 @settings(max_examples=200, deadline=None)
-@given(told, st.integers(-1, LAST + 1), told)
-def test_what_is_forgotten_and_what_is_stored(samples: Told, before: int, later: Told) -> None:
+@given(told, st.integers(-1, LAST + 1), told, open_ones)
+def test_what_is_forgotten_and_what_is_stored(samples: Told, before: int, later: Told, most: int) -> None:
     """All but the last sample before is dropped; what was stored goes on as if nothing had been."""
-    line = Timeline()
+    line = Timeline(most=most)
     for time, value in samples:
         line.put(time, value)
     line.forget(before)
@@ -87,7 +104,8 @@ def test_what_is_forgotten_and_what_is_stored(samples: Told, before: int, later:
     kept = [(at, value) for at, value in left if at > before]
     kept = [*[one for one in left if one[0] <= before][-1:], *kept]
     line = Timeline.load(unpack(pack(line.dump())))
-    check(line, kept)
+    if later:
+        check(line, kept)
     for time, value in later:
         line.put(time, value)
     check(line, plain([*kept, *later]))
@@ -97,3 +115,21 @@ def test_a_state_of_an_older_version_is_taken_up() -> None:
     """Up to 2026-11 all times and values were stored."""
     line = Timeline.load(unpack(pack(([3, 5, 9], [1, 1, BAD]))))
     check(line, [(3, 1), (5, 1), (9, BAD)])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 2**40) | st.just(10**9), min_size=1, max_size=60),
+    st.lists(st.integers(-(2**63), 2**64 - 1) | st.integers(0, 9) | st.floats() | st.none(), min_size=1, max_size=60),
+)
+def test_what_is_packed_comes_back(steps: list[int], said: list[Known]) -> None:
+    """Times to the nanosecond, values with their type: whole numbers of any size, fractions, NaN, nothing."""
+    times = list(accumulate(steps))
+    found = column.Column(most=4)
+    for time, value in zip(times, cycle(said)):
+        found.times.append(time)
+        found.values.append(value)
+        found.seal()
+    found.reach(0)
+    assert found.times.tolist() == times
+    assert list(map(repr, found.values)) == [repr(value) for value, _ in zip(cycle(said), times)]

@@ -163,6 +163,8 @@ class Counts:
         if row is None:  # forgotten while it was at work
             return
         self._count(db, name, [tally for tally in tallies if tally.offset > row.counted])
+        if state is None and offset <= min(row.counted, row.position):
+            return  # only output: a state may be large, and need not be written again
         row.counted = max(row.counted, offset)
         row.position = max(row.position, offset)
         row.state = row.state if state is None else state

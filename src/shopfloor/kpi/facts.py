@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
-
-from shopfloor.kpi.timeline import BAD, NEVER, Bad, Known, Timeline, Touched, same
+from shopfloor.kpi.column import BAD, Bad, Known, pack, unpack
+from shopfloor.kpi.timeline import NEVER, Timeline, Touched, same
 
 __all__ = [
     "BAD",
@@ -37,7 +36,6 @@ _NAMES: Final = frozenset({"product", "order"})
 """Roles out of which it is derived what is made: a name holds until another one is said."""
 _EACH: Final = frozenset({"cycle_time"})
 """Roles of which each sample says something of its own."""
-_BAD_EXTENSION: Final = 1
 _BASE: Final = 3600 * 10**9
 """How much more is kept than is judged, ns: the first cycle begins with a unit that was made before."""
 
@@ -75,22 +73,6 @@ class Presence:
     def forget(self, before: int) -> None:
         """Drop what was before."""
         del self.losses[: bisect_left(self.losses, before)]
-
-
-def _extension(value: object) -> msgspec.msgpack.Ext:
-    if value is BAD:
-        return msgspec.msgpack.Ext(_BAD_EXTENSION, b"")
-    raise NotImplementedError(type(value))
-
-
-def pack(value: object) -> bytes:
-    """Facts and what is made of them, as bytes."""
-    return msgspec.msgpack.encode(value, enc_hook=_extension)
-
-
-def unpack(data: bytes) -> Any:
-    """What ``pack`` made bytes of."""
-    return msgspec.msgpack.decode(data, ext_hook=lambda _code, _data: BAD)
 
 
 class Edit(NamedTuple):

@@ -1,25 +1,14 @@
 """Timelines: what is known of a tag at each time, in the order of time however the samples came."""
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import chain
+from itertools import chain, islice
 from operator import eq
 from typing import Any, Final, NamedTuple
 
-from shopfloor.samples import Value
+from shopfloor.kpi.column import BAD, MOST, Column, Known
 
-
-class Bad:
-    """Stands for a value of bad quality: something was said, but nothing is known."""
-
-    def __repr__(self) -> str:
-        return "BAD"
-
-
-BAD: Final = Bad()
-Known = Value | Bad
 NEVER: Final = 2**63 - 1
 """A time after all others."""
 
@@ -44,25 +33,26 @@ class Timeline:
     whatever order they came. Of repeats the time is kept, since a late sample in between holds until the next one.
     """
 
-    __slots__ = ("_changes", "_repeats", "_values", "newest")
+    __slots__ = ("_again", "_changes", "_changing", "_most", "_repeats", "_values", "first", "newest")
 
-    def __init__(self, times: Iterable[int] = (), values: Iterable[Known] = ()) -> None:
-        """With these samples, in the order of time."""
-        self._changes = array("q")
-        self._values: list[Known] = []
-        self._repeats = array("q")
+    def __init__(self, times: Iterable[int] = (), values: Iterable[Known] = (), most: int = MOST) -> None:
+        """With these samples, in the order of time. ``most``: how many changes and repeats are kept unpacked."""
+        self._changing, self._again = Column(most), Column(most)
+        self._changes, self._values, self._repeats = self._changing.times, self._changing.values, self._again.times
+        self._most = most
+        self.first: int | None = None
+        """The time of the first sample."""
         self.newest = -1
         """The time of the newest sample; -1 while there is none."""
         self.extend(list(times), list(values))
 
     def __len__(self) -> int:
         """How many samples."""
-        return len(self._changes) + len(self._repeats)
+        return len(self._changing) + len(self._again)
 
-    @property
-    def first(self) -> int | None:
-        """The time of the first sample."""
-        return self._changes[0] if self._changes else None
+    def _reach(self, time: int) -> None:
+        self._changing.reach(time)
+        self._again.reach(time)
 
     # --- taking samples in
 
@@ -73,9 +63,15 @@ class Timeline:
             last = self._values[-1]
             if last is value or (type(last) is type(value) and last == value):
                 self._repeats.append(time)
+                if len(self._repeats) >= self._most:
+                    self._again.seal()
                 return True
+        else:
+            self.first = time
         self._changes.append(time)
         self._values.append(value)
+        if len(self._changes) >= self._most:
+            self._changing.seal()
         return False
 
     def extend(self, times: Sequence[int], values: Sequence[Known]) -> bool:
@@ -88,11 +84,13 @@ class Timeline:
             if values.count(last) == len(values):
                 self._repeats.extend(times)
                 self.newest = times[-1]
+                self._again.seal()
                 return True
             if values[0] != last and not any(map(eq, values, values[1:])):
                 self._changes.extend(times)
                 self._values.extend(values)
                 self.newest = times[-1]
+                self._changing.seal()
                 return False
         repeats = [self.append(time, value) for time, value in zip(times, values, strict=True)]
         return all(repeats)
@@ -102,6 +100,8 @@ class Timeline:
         if time > self.newest:
             self.append(time, value)
             return Touched(time, NEVER)
+        self._reach(time)
+        self.first = time if self.first is None else min(self.first, time)
         changes, values, repeats = self._changes, self._values, self._repeats
         place = bisect_right(changes, time) - 1
         at = bisect_left(repeats, time)
@@ -148,6 +148,7 @@ class Timeline:
 
     def value_at(self, time: int) -> Known:
         """What held at ``time``; BAD when nothing was said yet."""
+        self._changing.reach(time)
         place = bisect_right(self._changes, time) - 1
         return self._values[place] if place >= 0 else BAD
 
@@ -155,6 +156,7 @@ class Timeline:
         """When the last sample at or before ``time`` was; -1 when there is none."""
         if time >= self.newest:
             return self.newest
+        self._reach(time)
         place = bisect_right(self._changes, time)
         at = bisect_right(self._repeats, time)
         change = self._changes[place - 1] if place else -1
@@ -164,6 +166,7 @@ class Timeline:
         """When the first sample at or after ``time`` was; NEVER when there is none."""
         if time > self.newest:
             return NEVER
+        self._reach(time)
         return self._following(bisect_left(self._changes, time) - 1, bisect_left(self._repeats, time))
 
     def next_said(self, time: int) -> int:
@@ -176,7 +179,7 @@ class Timeline:
 
     def between(self, start: int, end: int) -> Iterator[tuple[int, Known]]:
         """The samples from ``start`` on, before ``end``."""
-        repeats = self._repeats[bisect_left(self._repeats, start) : bisect_left(self._repeats, end)]
+        repeats = self.repeats(start, end)
         if not repeats:
             return zip(*self.changes(start, end), strict=True)
         told = ((time, self.value_at(time)) for time in repeats)
@@ -184,39 +187,50 @@ class Timeline:
 
     def repeats(self, start: int, end: int) -> Sequence[int]:
         """The times of the repeats from ``start`` on, before ``end``."""
+        self._again.reach(start)
         return self._repeats[bisect_left(self._repeats, start) : bisect_left(self._repeats, end)]
 
     def changes(self, start: int, end: int) -> tuple[Sequence[int], Sequence[Known]]:
         """Times and values of the changes from ``start`` on, before ``end``."""
+        self._changing.reach(start)
         first, last = bisect_left(self._changes, start), bisect_left(self._changes, end)
         return self._changes[first:last], self._values[first:last]
 
     def spells(self, start: int) -> Iterator[tuple[int, int, Known]]:
         """From when until when which value was the last that was said, from the one that holds at ``start`` on."""
-        changes, values = self._changes, self._values
-        for place in range(max(bisect_right(changes, start) - 1, 0), len(changes)):
-            yield changes[place], changes[place + 1] if place + 1 < len(changes) else NEVER, values[place]
+        self._changing.reach(start)
+        place = max(bisect_right(self._changes, start) - 1, 0)
+        changes, values = self._changes[place:], self._values[place:]
+        return zip(changes, chain(islice(changes, 1, None), (NEVER,)), values, strict=False)
 
     def back(self, time: int) -> Iterator[tuple[int, Known]]:
         """The changes before ``time``, the newest first."""
-        for place in range(bisect_left(self._changes, time) - 1, -1, -1):
-            yield self._changes[place], self._values[place]
+        while True:
+            self._changing.reach(time)
+            # By time, not by place: whoever looks on meanwhile may open what is packed.
+            place, floor = bisect_left(self._changes, time) - 1, self._changing.floor
+            if place >= 0 and self._changes[place] >= floor:
+                time = self._changes[place]
+                yield time, self._values[place]
+            elif floor < 0:
+                return
+            else:
+                self._changing.reach(floor - 1)
 
     # --- keeping
 
     def forget(self, before: int) -> None:
         """Drop samples before ``before``, all but the last of them: it says what holds from there on."""
-        kept = self.last(before)
-        place = bisect_right(self._changes, kept) - 1
-        if place < 0:
-            return
-        del self._changes[:place], self._values[:place]
-        self._changes[0] = kept
-        del self._repeats[: bisect_right(self._repeats, kept)]
+        change, repeat = self._changing.trim(before), self._again.trim(before)
+        if repeat >= 0:
+            self._again.move_first(None)
+        if change >= 0:
+            self.first = max(change, repeat)
+            self._changing.move_first(self.first)
 
     def dump(self) -> tuple[Any, ...]:
         """Everything, for ``load``."""
-        return self._changes.tobytes(), self._values, self._repeats.tobytes()
+        return self.first, self.newest, self._changing.dump(), self._again.dump()
 
     @classmethod
     def load(cls, known: Sequence[Any]) -> "Timeline":
@@ -225,8 +239,7 @@ class Timeline:
         if len(known) == 2:  # noqa: PLR2004  # of an older version
             line.extend(*known)
             return line
-        line._changes.frombytes(known[0])
-        line._values = list(known[1])
-        line._repeats.frombytes(known[2])
-        line.newest = max(chain(line._changes[-1:], line._repeats[-1:]), default=-1)
+        line.first, line.newest, changing, again = known
+        line._changing.load(changing)
+        line._again.load(again)
         return line

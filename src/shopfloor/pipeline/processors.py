@@ -15,6 +15,8 @@ from shopfloor.seams import Processor
 
 STORE_EVERY: Final = 10.0
 """Seconds between stored states of a heavy processor: as much is folded again after a crash."""
+STORE_SHARE: Final = 0.02
+"""Of its time that it may take: a very large state is stored less often."""
 
 
 class ProcessorRunner(Runner):
@@ -94,9 +96,13 @@ class ProcessorRunner(Runner):
         it reaches, so that what is folded again after a restart gives nothing twice.
         """
         if not processor.heavy or time.monotonic() >= self._store_at:
+            begun = time.monotonic()
+            # In a thread, so that nobody has to wait for a large one; nothing is folded meanwhile.
+            state = await asyncio.to_thread(processor.snapshot) if processor.heavy else processor.snapshot()
             tallies, self._tallies = self._tallies, []
-            await reader.commit(self._folded, tallies, state=processor.snapshot(), output=output)
-            self._store_at = time.monotonic() + STORE_EVERY
+            await reader.commit(self._folded, tallies, state=state, output=output)
+            stored = time.monotonic()
+            self._store_at = stored + max(STORE_EVERY, (stored - begun) / STORE_SHARE)
         elif output is not None:
             output.checkpoint = self._folded.to_bytes(8)
             await reader.commit(reader.position, output=output)
