@@ -41,9 +41,10 @@ from shopfloor.protocols.http import Answer, ClientCredentials, Header
 from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Misconfigured, Unavailable
 from shopfloor.seams import Sink
-from shopfloor.sinks.http_templates import BodyTemplate, CannotFill, UrlTemplate, described, is_unicode
+from shopfloor.sinks.http_templates import BodyTemplate, CannotFill, UrlTemplate, described
 from shopfloor.sinks.offers import Offer, Offers
 from shopfloor.sinks.tag_facts import TagFacts
+from shopfloor.sinks.text import is_unicode
 
 _WRONG_ADDRESS: Final = frozenset({404, 405, 410, 415})
 """What a server says to every request when address, method or content type are wrong."""

@@ -22,7 +22,7 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefine
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shopfloor.samples import Batch, Sample, Value
-from shopfloor.sinks.times import iso
+from shopfloor.sinks.text import iso
 
 _FILE: Final = "<template>"
 """How Jinja2 names the template in its tracebacks."""
@@ -60,15 +60,6 @@ def described(sample: Sample, batch: Batch, unit: str, key: str) -> Mapping[str,
         "status": sample.status, "time": iso(sample.time), "time_ms": sample.time // 10**6, "time_ns": sample.time,
         "received": iso(batch.received), "key": key,
     }  # fmt: skip
-
-
-def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: a lone half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class BodyTemplate:

@@ -30,7 +30,7 @@ from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, U
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands
 from shopfloor.sinks.mqtt_topics import for_tag, topic_template
-from shopfloor.sinks.times import iso
+from shopfloor.sinks.text import iso
 
 _MESSAGE_SIZE: Final = 128 * 1024
 """A machine's message that grew above this many bytes is closed and the next one begun."""
