@@ -150,7 +150,7 @@ class FilesSink(Sink):
         caring, self._caring = self._caring, None
         if caring is not None:
             caring.cancel()
-            await asyncio.wait({caring})
+            await asyncio.gather(caring, return_exceptions=True)  # what it failed of, `lost` has said
         if self._thread is not None:
             with suppress(Unavailable, Misconfigured):  # a share that hangs keeps its thread
                 await self._run(self._close, LEAVES_WITHIN)
