@@ -524,6 +524,7 @@ async def test_the_mes_is_killed_and_comes_back(
         async with bench.running(sinks=sinks) as pipeline:
             bench.machine.give(*range(20))
             await until(lambda: len(mes.samples()) == 20, "all before")
+            await until(lambda: all(not c.lag_entries for c in pipeline.components()), "answered before")
             mes.kill()
             waiting = []
             for step in range(1, 4):

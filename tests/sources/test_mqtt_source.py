@@ -114,7 +114,7 @@ class TestMqtt5(SourceContract):
         ):
             await machine.subscribe([Subscription("set/sp")])
             writes = [{"tag": "cell/sp", "topic": "set/sp", "read_back": "2 s"}]
-            built = config(proxy.port, version=self.version, writes=writes).build()
+            built = config(proxy.port, version=self.version, writes=writes, timeout="8 s").build()  # of a busy machine
             rig = MqttSourceRig(built, proxy, machine)
             serving = asyncio.create_task(rig.serve())
             try:

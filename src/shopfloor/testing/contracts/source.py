@@ -134,7 +134,9 @@ class SourceContract(ABC):
                         pass
 
             reading = asyncio.create_task(read())
-            await asyncio.wait_for(began.wait(), self.patience)
+            await until(lambda: began.is_set() or reading.done(), "it is entered", self.patience)
+            if reading.done():
+                reading.result()  # raises why it could not be
             await rig.change()
             reading.cancel()
             with suppress(asyncio.CancelledError):
