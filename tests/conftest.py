@@ -36,3 +36,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: two for each core, as most tests wait for a server most of their time."""
     return min(2 * (os.cpu_count() or 1), 12)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, what needs a long time begins first: else one worker is left with it while the others rest."""
+
+    def patience(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark is not None else 0
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: patience(item) < _LONG)
+
+
+_LONG = 300
+"""Seconds that a test asks for by its mark, from which on it is a long one."""

@@ -140,7 +140,6 @@ class WrongConfig(ShelfConfig):
         return Wrong(self.store)
 
 
-@pytest.mark.timeout(20)
 async def test_indices_out_of_range_are_the_bug_of_that_sink(bench: Bench) -> None:
     async with bench.running(sinks=[WrongConfig(name="shelf", type="shelf", store=bench.store)]) as pipeline:
         bench.machine.give(1.0, 2.0)
