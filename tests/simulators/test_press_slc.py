@@ -105,7 +105,7 @@ async def test_our_source_reads_and_operates_the_press(family: Family) -> None:
     async with at_work(family) as (press, _, port):
         config = SlcConfig.model_validate(
             {
-                "name": "p", "host": "127.0.0.1", "port": port, "family": family, "rate": "50 ms",
+                "name": "p", "host": "127.0.0.1", "port": port, "family": family, "rate": "1 h", "timeout": "10 s",
                 "tags": [{"tag": tag.replace("/", "-"), "address": address} for tag, address in listed.items()],
             }
         )  # fmt: skip
