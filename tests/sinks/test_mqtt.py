@@ -46,7 +46,7 @@ def sample_of(tag: str, said: Mapping[str, Any]) -> Sample:
 
 
 def config(port: int, **options: object) -> MqttConfig:
-    fields: dict[str, object] = {"servers": f"mqtt://127.0.0.1:{port}", "timeout": "1.5 s"}
+    fields: dict[str, object] = {"servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s"}
     return MqttConfig.model_validate({"name": "broker", "type": "mqtt", **fields, **options})
 
 
@@ -56,7 +56,7 @@ def batch(*samples: Sample) -> Batch:
 
 class MqttRig(SinkRig):
     def __init__(self, proxy: FaultProxy, listener: Listener, version: str) -> None:
-        super().__init__(config(proxy.port, version=version).build())
+        super().__init__(config(proxy.port, version=version, timeout="3 s").build())
         self.proxy = proxy
         self.listener = listener
 
@@ -212,12 +212,12 @@ async def test_many_messages_are_under_way_at_once_and_all_arrive_in_order(
         FaultProxy("127.0.0.1", broker.port) as proxy,
     ):
         proxy.delay(0.05)
-        async with config(proxy.port, qos=qos, version=version, timeout="5 s").build() as sink:
+        async with config(proxy.port, qos=qos, version=version, timeout="60 s").build() as sink:
             entries = [
                 (offset, batch(*(Sample("a", NOW + offset * 1000 + i, i) for i in range(1000)))) for offset in range(10)
             ]
             await sink.write_many(entries)
-        await until(lambda: len(listener.heard) == 10_000, "all messages arrived", 20)
+        await until(lambda: len(listener.heard) == 10_000, "all messages arrived", 60)
         assert [s.time for s in listener.samples()] == [s.time for _, b in entries for s in b]
 
 
