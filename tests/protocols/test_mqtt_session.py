@@ -23,7 +23,7 @@ VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 
 
 def settings(port: int, **options: object) -> MqttConnection:
-    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "2 s", **options})
+    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s", **options})
 
 
 @asynccontextmanager

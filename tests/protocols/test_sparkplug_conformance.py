@@ -191,7 +191,7 @@ async def line_to(broker: Mosquitto) -> AsyncIterator[Line]:
 
 def edge(line: Line, folder: Path, **options: object) -> SparkplugConfig:
     fields: dict[str, object] = {
-        "name": "scada", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{line.port}", "timeout": "2 s",
+        "name": "scada", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{line.port}", "timeout": "8 s",
         "memory": folder / "memory", "group": "Bremen", "node": "Line1",
     }  # fmt: skip
     return SparkplugConfig.model_validate({**fields, **options})
@@ -325,7 +325,7 @@ async def test_who_asks_for_a_rebirth_gets_no_data_before_the_births(
 def host(line: Line, **options: object) -> SparkplugHostConfig:
     fields: dict[str, object] = {
         "name": "floor", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{line.port}", "host_id": "mes",
-        "timeout": "2 s", "rebirth_spread": "0 s",
+        "timeout": "8 s", "rebirth_spread": "0 s",
     }  # fmt: skip
     return SparkplugHostConfig.model_validate({**fields, **options})
 

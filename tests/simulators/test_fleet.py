@@ -148,7 +148,7 @@ def test_heat_and_speed_make_the_quality_score_and_that_makes_scrap() -> None:
 
 
 def connection(port: int) -> MqttConnection:
-    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "2 s"})
+    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s"})
 
 
 async def test_a_strangers_client_reads_every_message(tmp_path: Path) -> None:

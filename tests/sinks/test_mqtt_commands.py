@@ -84,7 +84,7 @@ async def line(folder: Path, broker: Mosquitto, port: int = 0, **options: object
             "name": "cloud",
             "type": "mqtt",
             "servers": f"mqtt://127.0.0.1:{port or broker.port}",
-            "timeout": "2 s",
+            "timeout": "8 s",
             "commands": {"who": "phone", **options},
         }
     )

@@ -33,7 +33,7 @@ ORDINARY = "spBv1.0/bremen/#"
 
 def config(port: int, folder: Path, **options: object) -> SparkplugConfig:
     fields: dict[str, object] = {
-        "servers": f"mqtt://127.0.0.1:{port}", "timeout": "1.5 s", "memory": folder / "memory",
+        "servers": f"mqtt://127.0.0.1:{port}", "timeout": "4 s", "memory": folder / "memory",
         "group": "bremen", "node": "edge",
     }  # fmt: skip
     return SparkplugConfig.model_validate({"name": "scada", "type": "sparkplug", **fields, **options})

@@ -33,7 +33,7 @@ END = 2**62
 
 def config(port: int, **options: object) -> MqttSourceConfig:
     fields: dict[str, object] = {
-        "name": "cells", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "2 s",
+        "name": "cells", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s",
         "keep_alive": "1 s", "client_id": "source", "topics": [{"topic": "cell/#"}],
     }  # fmt: skip
     return MqttSourceConfig.model_validate({**fields, **options})
