@@ -481,6 +481,7 @@ async def test_openapi_names_every_operation_and_its_problems(client: httpx.Asyn
         "/api/machines/{id}/units",
         "/api/lines", "/api/lines/{id}/kpi", "/api/report", "/api/report.csv",
         "/api/components", "/api/components/{name}/{action}", "/api/ledger",
+        "/api/dead-letters", "/api/dead-letters/retry", "/api/dead-letters/drop",
         "/api/audit", "/api/audit/verify", "/api/commands", "/api/live",
     }  # fmt: skip
     assert "Problem" in document["components"]["schemas"]

@@ -22,7 +22,7 @@ from shopfloor.testing.programs import Mosquitto
 from tests.sinks.test_sparkplug import MS, config, live, now
 from tests.sources.sparkplug_peers import HostPeer, metric
 
-WITHIN: Final = 10.0
+WITHIN: Final = 60.0
 NODE: Final = "bremen/edge"
 PRESS: Final = "bremen/edge/press"
 
