@@ -84,8 +84,7 @@ export interface Loss {
 }
 
 /** All figures of a machine or a line in one window (docs/specs/kpi.md); `until` only of a running one. */
-export interface KpiRecord {
-  machine?: string;
+export interface WindowRecord {
   window: 'hour' | 'shift' | 'day';
   start: number;
   end: number;
@@ -127,6 +126,11 @@ export interface KpiRecord {
   from_the_future?: number;
 }
 
+/** Those of a machine. */
+export interface KpiRecord extends WindowRecord {
+  machine: string;
+}
+
 /** A machine's closed windows, and its running shift. */
 export interface MachineFigures {
   machine: string;
@@ -164,13 +168,13 @@ export interface Whole {
 
 /** With its running shift. */
 export interface Line extends Whole {
-  live: KpiRecord | null;
+  live: WindowRecord | null;
 }
 
 /** The shifts of a day, and all of it once that is closed. */
 export interface DayWindows {
-  shifts: KpiRecord[];
-  day: KpiRecord | null;
+  shifts: WindowRecord[];
+  day: WindowRecord | null;
 }
 
 /** A production day of everything that has figures. */

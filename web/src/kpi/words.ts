@@ -1,6 +1,6 @@
 /** Figures of machines in words and numbers: percentages, classes of time, states, reasons, what to be careful about. */
 
-import type { KpiRecord, LiveFigures, Loss, Timeline, Whole } from '../api';
+import type { KpiRecord, LiveFigures, Loss, Timeline, Whole, WindowRecord } from '../api';
 import { counted, formatDuration } from '../format';
 import type { Shown } from '../states';
 
@@ -195,7 +195,7 @@ export function isOld(figures: Pick<LiveFigures, 'until'>, now: number): boolean
 }
 
 /** How machines make a line, for people; the bottleneck stands in the formula. */
-export function madeOf(line: Pick<Whole, 'level' | 'policy' | 'machines' | 'lines'>, record: KpiRecord | null, named: (machine: string) => string): string {
+export function madeOf(line: Pick<Whole, 'level' | 'policy' | 'machines' | 'lines'>, record: WindowRecord | null, named: (machine: string) => string): string {
   if (line.level !== 'line') return `sum of ${counted(line.lines.length, 'line')}`;
   if (line.policy === 'sum') return `sum of ${counted(line.machines.length, 'machine')}`;
   if (line.policy === 'first_down') return `stands with the first of ${counted(line.machines.length, 'machine')}`;
