@@ -158,7 +158,7 @@ export function coverageCaution(record: KpiRecord): Caution | null {
 export function cautions(record: KpiRecord): Caution[] {
   const found: Caution[] = [];
   const states = Object.entries(record.unknown_states ?? {});
-  if (states.length > 0 && record.machine !== undefined) {
+  if (states.length > 0) {
     const values = states.map(([value, count]) => `“${value}” (${counted(count, 'time')})`).join(', ');
     found.push({
       text: `The machine gave ${states.length === 1 ? 'a state' : 'states'} that nobody explained: ${values}`,
