@@ -1,18 +1,23 @@
-"""How fast figures of machines are worked out: live as in the plant, and anew from what was recorded.
+"""How fast figures of machines are worked out, live as in the plant and anew from what was recorded, and how small.
 
 A machine says its state and its counter once a second, mostly unchanged states: it makes a unit every second, has a
-minor stop an hour, a longer one a shift, and scrap of one in fifty. ``live`` is twenty of them as the pipeline brings
-them: a batch and a tick of the clock each second, live figures every two. ``anew`` is one machine in batches of ten
-minutes, a tick an hour.
+minor stop an hour, a longer one a shift, and scrap of one in fifty. ``fold`` is twenty of them for an hour as the
+pipeline brings them: a batch and a tick of the clock each second, live figures every two. ``machine_month`` is one
+machine in batches of ten minutes, a tick an hour; then it is looked at how much memory it takes (``kept``: what three
+days back are corrected with) and how large the state is that is stored. ``live`` is two hundred of them in a
+Shopfloor of their own, see ``kpi_live``.
 """
 
+import gc
+import random
 import statistics
 import time
+import tracemalloc
 from array import array
 from collections.abc import Iterator
 from typing import Final
 
-from shopfloor.bench import Result
+from shopfloor.bench import Result, kpi_live
 from shopfloor.plant import Plant
 from shopfloor.processors.machine import TICK, MachineKpiConfig
 from shopfloor.samples import Batch
@@ -25,9 +30,13 @@ MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
 MACHINES: Final = 20
-_LIVE: Final = 600
-"""Seconds of live data a run: a shorter time would flatter, since the running hour is looked at from its beginning."""
+_LIVE: Final = HOUR
+"""Seconds of live data a run: a whole hour, since the running one could be looked at from its beginning."""
 _RUNS: Final = 3
+_KEPT: Final = 5
+"""Days that are known at most: ``remember`` is three, whole days are forgotten, a day after that."""
+_CLOCKS: Final = {"even": 0, "ns": 5_000_000}
+"""How late samples come, ns at most: not at all, and five milliseconds, told in nanoseconds."""
 _ROLES: Final = ("state", "good", "scrap")
 
 
@@ -69,31 +78,30 @@ class Counted:
         return now, self._good, self._scrap
 
 
-def _live(processor: Processor, seconds: int) -> float:
-    """Samples a second with a tick each second."""
+def _live(processor: Processor) -> float:
+    """Samples a second of processor time, with a tick each second."""
     tags = [f"m{n}/{role}" for n in range(MACHINES) for role in _ROLES]
     machine = Counted()
-    batches: list[Batch] = []
-    for second in range(BEGIN, BEGIN + seconds):
+    taken = 0.0
+    for second in range(BEGIN + HOUR, BEGIN + HOUR + _LIVE):
         now = second * SECOND
-        values = array("q", machine.at(second) * MACHINES)
-        batches += [
-            Batch("plc", now, tags, array("q", [now]) * len(tags), values),
-            Batch("$clock", now, [TICK], [now], [now]),
-        ]
-    begin = time.perf_counter()
-    for batch in batches:
+        batch = Batch("plc", now, tags, array("q", [now]) * len(tags), array("q", machine.at(second) * MACHINES))
+        tick = Batch("$clock", now, [TICK], [now], [now])
+        begin = time.process_time()
         processor.process(batch)
-    return seconds * len(tags) / (time.perf_counter() - begin)
+        processor.process(tick)
+        taken += time.process_time() - begin
+    return _LIVE * len(tags) / taken
 
 
-def _recorded(days: int) -> Iterator[Batch]:
-    """A machine's samples in batches of ten minutes, with a tick each hour."""
+def _recorded(days: int, jitter: int = 0) -> Iterator[Batch]:
+    """A machine's samples in batches of ten minutes, with a tick each hour; their clock is up to ``jitter`` ns late."""
     tags = ["m0/state", "m0/good", "m0/scrap"] * 600
-    machine = Counted()
+    machine, chance = Counted(), random.Random(1)  # noqa: S311  # no secret
     for start in range(BEGIN, BEGIN + days * DAY, 600):
         seconds = range(start, start + 600)
-        times = array("q", [second * SECOND for second in seconds for _ in range(3)])
+        late = [chance.randrange(jitter) if jitter else 0 for _ in seconds]
+        times = array("q", [second * SECOND + by for second, by in zip(seconds, late, strict=True) for _ in range(3)])
         values = array("q", [value for second in seconds for value in machine.at(second)])
         yield Batch("plc", times[-1], tags, times, values)
         if (start + 600) % HOUR == 0:
@@ -102,13 +110,28 @@ def _recorded(days: int) -> Iterator[Batch]:
 
 
 def _anew(processor: Processor, days: int) -> float:
-    """Seconds that a machine's time takes; making the samples is not counted."""
+    """Seconds of processor time that a machine's time takes; making the samples is not counted."""
     taken = 0.0
     for batch in _recorded(days):
-        begin = time.perf_counter()
+        begin = time.process_time()
         processor.process(batch)
-        taken += time.perf_counter() - begin
+        taken += time.process_time() - begin
     return taken
+
+
+def _kept(jitter: int) -> tuple[float, float, float]:
+    """Bytes of memory and of the stored state for five days, per day; milliseconds of processor time to encode it."""
+    gc.collect()
+    tracemalloc.start()
+    processor = _built(1)
+    for batch in _recorded(_KEPT, jitter):
+        processor.process(batch)
+    gc.collect()
+    memory = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    begin = time.process_time()
+    state = processor.snapshot()
+    return memory / _KEPT, len(state) / _KEPT, 1000 * (time.process_time() - begin)
 
 
 def _built(machines: int) -> Processor:
@@ -116,13 +139,22 @@ def _built(machines: int) -> Processor:
 
 
 def run(*, thorough: bool) -> list[Result]:
-    """Live with twenty machines; a machine's week anew, a year when thorough."""
-    live = [_live(_built(MACHINES), _LIVE) for _ in range(_RUNS)]
-    days, name, runs = (365, "machine_year", 1) if thorough else (7, "machine_week", _RUNS)
-    anew = [_anew(_built(1), days) for _ in range(runs)]
-    seconds = statistics.median(anew)
-    return [
-        Result("live", statistics.median(live), "samples/s", None, None, min(live), max(live), _RUNS),
-        Result(name, seconds, "s", None, None, min(anew), max(anew), runs),
-        Result(f"{name}_rate", 3 * days * DAY / seconds, "samples/s", runs=runs),
+    """The fold, a machine-month anew (a year when thorough), memory and state, and the running product."""
+    live = [_live(_built(MACHINES)) for _ in range(_RUNS)]
+    days, name, runs = (365, "machine_year", 1) if thorough else (30, "machine_month", 1)
+    seconds = _anew(_built(1), days)
+    found = [
+        Result(
+            "fold", round(statistics.median(live)), "samples/s", None, None, round(min(live)), round(max(live)), _RUNS
+        ),
+        Result(f"{name}_s", round(seconds, 2), "s", runs=runs),
+        Result(f"{name}_rate", round(3 * days * DAY / seconds), "samples/s", runs=runs),
     ]
+    for clock, jitter in _CLOCKS.items():
+        memory, state, took = _kept(jitter)
+        found += [
+            Result(f"kept_kb_{clock}", round(memory / 1000), "kB a machine-day", runs=1),
+            Result(f"state_kb_{clock}", round(state / 1000), "kB a machine-day", runs=1),
+            Result(f"state_ms_{clock}", round(took, 2), f"ms, {_KEPT} days", runs=1),
+        ]
+    return found + kpi_live.measure(thorough=thorough)

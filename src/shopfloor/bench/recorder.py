@@ -46,7 +46,7 @@ def run(thorough: bool) -> list[Result]:  # noqa: FBT001  # the signature of eve
     seconds = 600.0 if thorough else 120.0
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         port = free_port()
-        stack.enter_context(_process("simulate", "s7", "--port", str(port)))
+        stack.enter_context(process("simulate", "s7", "--port", str(port)))
         _wait(lambda: answers("127.0.0.1", port), "the simulated PLC")
         recorders = [
             stack.enter_context(_recorder(Path(folder) / f"plant{name}", port, historian, name))
@@ -133,8 +133,8 @@ def _recorder(folder: Path, port: int, historian: str, name: str) -> Generator[_
     folder.mkdir()
     plant = folder / "plant.yaml"
     plant.write_text(plant_text(port, historian), "utf-8")
-    with _process("run", str(plant), "--log-level", "warning") as process:
-        yield _Recorder(psutil.Process(process.pid), folder / "data" / "journal.db", name)
+    with process("run", str(plant), "--log-level", "warning") as child:
+        yield _Recorder(psutil.Process(child.pid), folder / "data" / "journal.db", name)
 
 
 def plant_text(port: int, historian: str) -> str:
@@ -153,17 +153,18 @@ def plant_text(port: int, historian: str) -> str:
 
 
 @contextmanager
-def _process(*words: str) -> Generator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-m", "shopfloor", *words], stdout=subprocess.DEVNULL)  # noqa: S603  # ourselves
+def process(*words: str) -> Generator[subprocess.Popen[bytes]]:
+    """A Shopfloor of its own, until it is left."""
+    child = subprocess.Popen([sys.executable, "-m", "shopfloor", *words], stdout=subprocess.DEVNULL)  # noqa: S603  # ourselves
     try:
-        yield process
+        yield child
     finally:
-        process.terminate()
+        child.terminate()
         try:
-            process.wait(20)
+            child.wait(20)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            child.kill()
+            child.wait()
 
 
 def _wait(ready: Callable[[], bool], what: str) -> None:

@@ -107,7 +107,8 @@ class Account:
 
     def __iadd__(self, other: "Account") -> Self:
         for name, time in other.times.items():
-            self.times[name] += time
+            if time:
+                self.times[name] += time
         self.good += other.good
         self.scrap += other.scrap
         self.ideal += other.ideal

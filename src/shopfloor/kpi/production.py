@@ -103,7 +103,9 @@ class Production:
         if self._spec.counting != "counter":
             yield from self.units(role, start, end)
             return
-        cuts = {start, end} | {part.start for part in self.orders.parts(start, end)}
+        cuts = {start, end}
+        if self.orders.told:
+            cuts.update(part.start for part in self.orders.parts(start, end))
         if role == "scrap" and "scrap_reason" in self._facts.lines:
             cuts.update(self._facts.lines["scrap_reason"].changes(start + 1, end)[0])
         for first, last in pairwise(sorted(cuts)):

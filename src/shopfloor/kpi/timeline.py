@@ -156,7 +156,8 @@ class Timeline:
         """When the last sample at or before ``time`` was; -1 when there is none."""
         if time >= self.newest:
             return self.newest
-        self._reach(time)
+        if time < self._changing.floor or time < self._again.floor:
+            self._reach(time)
         place = bisect_right(self._changes, time)
         at = bisect_right(self._repeats, time)
         change = self._changes[place - 1] if place else -1

@@ -278,16 +278,16 @@ class MachineProcessor(Processor):
             return found
         why = f"late samples from {batch.source}"
         for tag, time, value, quality in zip(batch.tags, batch.times, batch.values, batch.qualities, strict=True):
-            if tag == TICK:
+            if (roles := self._roles.get(tag)) is not None:
+                for watched, role in roles:
+                    self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source, why)
+            elif tag == TICK:
                 found += self._tick(time)
             elif tag.startswith(EDIT):
                 self._edit(tag.removeprefix(EDIT), time, value)
             elif tag.startswith("$source/"):
                 _, source, what = tag.split("/")
                 self._presence(source, what, time, connected=value is True)
-            else:
-                for watched, role in self._roles.get(tag, ()):
-                    self._take(watched, role, time, value if quality >= Quality.GOOD else BAD, batch.source, why)
         return found
 
     def _take_columns(self, batch: Batch) -> None:
