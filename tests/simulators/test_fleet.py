@@ -211,7 +211,7 @@ async def test_the_whole_way_into_the_journal_by_the_plant_file_of_the_docs(tmp_
             async def all_there() -> bool:
                 return wanted <= await stored()
 
-            await until(all_there, "every value is in the historian", 40)
+            await until(all_there, "every value is in the historian", 120)
             assert await stored() == wanted
             assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
 

@@ -6,7 +6,7 @@ import io
 import os
 import resource
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -31,7 +31,12 @@ SECOND = 10**9
 DAY = 86_400 * SECOND
 
 
-csv.field_size_limit(2**24)  # Python's own limit is lower than the longest text of the contract
+@pytest.fixture(autouse=True)
+def _long_fields() -> Iterator[None]:
+    """Python's own limit is lower than the longest text of the contract; it is the process's, so it is put back."""
+    before = csv.field_size_limit(2**24)
+    yield
+    csv.field_size_limit(before)
 
 
 def config(folder: Path, **options: object) -> FilesSinkConfig:
