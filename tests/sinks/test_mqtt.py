@@ -217,7 +217,8 @@ async def test_many_messages_are_under_way_at_once_and_all_arrive_in_order(
                 (offset, batch(*(Sample("a", NOW + offset * 1000 + i, i) for i in range(1000)))) for offset in range(10)
             ]
             await sink.write_many(entries)
-        await until(lambda: len(listener.heard) == 10_000, "all messages arrived", 60)
+            # Before it leaves: of QoS 0, nobody promises what is still under way when a connection ends.
+            await until(lambda: len(listener.heard) == 10_000, "all messages arrived", 60)
         assert [s.time for s in listener.samples()] == [s.time for _, b in entries for s in b]
 
 
