@@ -375,6 +375,7 @@ async def test_a_slow_line_is_only_slow(client: Client) -> None:
 # ---- the server and the product die ------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)  # a server's starts and recoveries, on a slow machine
 async def test_a_server_that_goes_while_transactions_are_under_way_and_comes_back(
     server: Own, client: Client, tmp_path: Path
 ) -> None:
@@ -397,6 +398,7 @@ async def test_a_server_that_goes_while_transactions_are_under_way_and_comes_bac
     assert len([line for line in said if "away" in line or "lost" in line]) <= 3, said
 
 
+@pytest.mark.timeout(300)  # some lives of a whole process, on a slow machine
 async def test_shopfloor_that_is_killed_while_it_writes_has_everything_once(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
