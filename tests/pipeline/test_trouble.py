@@ -224,6 +224,29 @@ async def test_a_disk_that_refuses_is_said_once_a_source(
     assert said.count("plc is back") == 1
 
 
+async def test_a_commit_that_the_disk_refuses_is_made_good_also_when_nothing_follows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was delivered last before a quiet night is not left waiting until the morning."""
+    refused = 0
+    plain = Writer._transact
+
+    def transact(self: Writer, works: list[Work]) -> tuple[list[Any], Fresh]:
+        nonlocal refused
+        if bench.store.values and not refused:  # it holds the sample: this is the commit that says so
+            refused += 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return plain(self, works)
+
+    monkeypatch.setattr(Writer, "_transact", transact)
+    async with bench.running() as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: refused == 1, "the refusal")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+        assert bench.store.values[0] == 1.0
+        assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
+
+
 async def test_a_bug_that_comes_again_is_said_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     async with bench.running(processors=[SumConfig(name="sum", type="sum")]) as pipeline:
         bench.machine.give("poison")

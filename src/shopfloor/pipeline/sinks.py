@@ -97,10 +97,19 @@ class SinkRunner(Runner):
             await asyncio.gather(losing, return_exceptions=True)
 
     async def _next(self, reader: Reader, losing: asyncio.Task[None]) -> list[Entry]:
-        """What is to be delivered next. Raises Unavailable when the connection is lost while waiting for it."""
+        """What is to be delivered next.
+
+        Raises Unavailable when meanwhile the connection is lost, or the journal refuses a commit: else, where nothing
+        comes any more, nobody would hear of it, and the position would stay behind.
+        """
         reading = asyncio.create_task(reader.read(), name=f"{self.name}: reading")
         try:
-            await asyncio.wait({reading, losing}, return_when=asyncio.FIRST_COMPLETED)
+            # The last commit fails when one before it does.
+            commit = {asyncio.ensure_future(self._commits[-1])} if self._commits else set[asyncio.Future[None]]()
+            await asyncio.wait({reading, losing, *commit}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and not losing.done():
+                await self._settle(0)
+                await asyncio.wait({reading, losing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not reading.done():
                 reading.cancel()
