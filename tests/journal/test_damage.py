@@ -4,14 +4,16 @@ import asyncio
 import random
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from shopfloor.journal import Entry, SqliteJournal, Tally, balances
+from shopfloor.journal import Entry, SqliteJournal, Tally, balances, salvage as salvaging
 from shopfloor.journal.file import PAGE
+from shopfloor.journal.pages import Pages
 from shopfloor.samples import Batch, Misconfigured
 
 TAGS = ("a/x", "a/y", "b/z")
@@ -51,7 +53,7 @@ async def everything(journal: SqliteJournal, last: int) -> list[Entry]:
     reader = await journal.reader("sink")
     entries: list[Entry] = []
     while not entries or entries[-1].offset < last:
-        entries += await asyncio.wait_for(reader.read(), 10)
+        entries += await asyncio.wait_for(reader.read(), 60)
     return entries
 
 
@@ -181,3 +183,35 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(Misconfigured, match="cannot be created"):
         await SqliteJournal.open(tmp_path / "data" / "journal.db")
+
+
+def test_a_large_file_is_not_held_in_memory_to_be_salvaged(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with path.open("wb") as held:
+        held.truncate(64 * 2**20 + 100)
+    tracemalloc.start()
+    try:
+        with Pages(path) as pages:
+            assert not list(salvaging.rows(pages))
+            assert len(list(pages)) == 64 * 2**20 // PAGE + 1
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+async def test_too_little_memory_to_salvage_is_said_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(b"no journal" * 10_000)
+
+    def none(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(salvaging, "_carry_over", none)
+        with pytest.raises(Misconfigured, match="too little memory"):
+            await SqliteJournal.open(path)
+    assert path.read_bytes() == b"no journal" * 10_000
+    async with opened(path) as journal:
+        assert "damaged" in journal.salvaged

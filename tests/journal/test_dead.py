@@ -3,7 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from shopfloor.journal import Entry, Reader, SqliteJournal, Tally, addressed, balances
+import pytest
+
+from shopfloor.journal import Entry, Reader, SqliteJournal, Tally, addressed, balances, dead
 from shopfloor.samples import Batch
 
 BEGIN = 1_767_592_800_000_000_000
@@ -21,7 +23,7 @@ async def refuse(journal: SqliteJournal, reader: Reader, number: int) -> None:
 
 
 async def next_entry(reader: Reader) -> Entry:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         (entry,) = await reader.read()
     return entry
 
@@ -70,3 +72,27 @@ async def test_a_letter_of_a_reader_that_is_gone_stays(tmp_path: Path) -> None:
 async def test_an_ordinary_entry_is_addressed_to_nobody() -> None:
     assert addressed("line") is None
     assert addressed("$edit") is None
+
+
+async def test_many_large_letters_are_listed_by_their_first_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All samples of all letters may be more than fits into memory. Each letter can be offered again whole."""
+    monkeypatch.setattr(dead, "PIECE", 1000)  # bytes: so listing takes several pieces
+    journal = await SqliteJournal.open(tmp_path / "journal.db")
+    sink = await journal.reader("sink")
+    text = "é" * 5000
+    large = Batch("line", BEGIN, ["a"] * 500, range(500), [text, *(float(n) for n in range(1, 499)), b"x" * 5000])
+    offset = await journal.append(large)
+    letters = [(offset, f"no {number}", large.select(range(number, 500))) for number in range(20)]
+    await sink.commit(offset, [Tally(offset, "line", "rejected", 500, BEGIN, "no")], dead=letters)
+    listed = await journal.dead_letters()
+    assert [(letter.reason, letter.count) for letter in listed] == [(f"no {n}", 500 - n) for n in range(19, -1, -1)]
+    assert [sample.value for sample in listed[0].samples] == [float(n) for n in range(19, 29)]
+    assert listed[-1].samples[0].value == f"{'é' * 1000}…"
+    assert [letter.id for letter in await journal.dead_letters(3)] == [letter.id for letter in listed[:3]]
+    assert await journal.retry([listed[-1].id, 999]) == [listed[-1].id]
+    sink.rewind()
+    entry = await next_entry(sink)
+    assert list(entry.batch or ()) == list(large), "all of it, whatever was listed"
+    await journal.close()

@@ -1,13 +1,27 @@
 """What a journal promises to those who write and read it (docs/specs/journal.md, docs/specs/ledger.md)."""
 
 from collections.abc import Awaitable, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from shopfloor.samples import Batch, Sample
 
+WhenFull = Literal["refuse", "oldest", "thin"]
+"""What happens above `keep`: sources wait; the oldest entries go; measurements become fewer, then the oldest go."""
 ReaderOutcome = Literal["delivered", "filtered", "deduplicated", "rejected", "dropped"]
+
+OVER_KEEP: Final = "the journal was over `keep`"
+AT_ONCE: Final = 20_000
+"""Samples that a sink reads at once."""
+READS_UNDER_WAY: Final = 6
+"""Reads of a sink behind its position that it may have delivered, at most: commits under way and what it is at."""
+THINNED: Final = f"{OVER_KEEP}: of old measurements the smallest and the largest are kept"
+
+SHOWN: Final = 10
+"""Samples of a dead letter that are listed."""
+LONGEST: Final = 1000
+"""Characters or bytes of a value that are listed; text that is cut ends with …"""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -17,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     batch: Batch | None
     source: str
     samples: int
+    """How many it was given; ``batch`` has fewer when it was thinned (``when_full: thin``)."""
     received: int
 
 
@@ -40,7 +55,10 @@ class DeadLetter(msgspec.Struct, frozen=True):
     offset: int
     time: int
     reason: str
+    count: int
+    """How many samples."""
     samples: Sequence[Sample]
+    """The first of them, at most ``SHOWN`` and with ``LONGEST`` of a value: all together may not fit into memory."""
     source: str = ""
 
 
@@ -71,6 +89,10 @@ class JournalState(msgspec.Struct, frozen=True):
     """Whether sources are held back (``when_full: refuse``)."""
     damaged: int
     """Damaged entries met since the start."""
+    thinned: int = 0
+    """Measurements that were taken out since the start (``when_full: thin``)."""
+    dropped: int = 0
+    """Samples that some reader did not get, since the start, because the oldest entries were dropped to make room."""
     salvaged: str = ""
     """What was done when the file was damaged, else ""."""
 
@@ -111,15 +133,25 @@ class Reader(Protocol):
         """Entries not committed yet, and the time of reception of the oldest of them in ns UTC (0: none or unknown)."""
         ...
 
+    def dropped(self) -> int:
+        """Samples that it did not get, since the start, because the oldest entries were dropped to make room."""
+        ...
+
 
 class Journal(Protocol):
     """The durable record."""
 
-    def append(self, batch: Batch) -> Awaitable[int]:
+    @property
+    def head(self) -> int:
+        """The highest offset that any entry has had, or was passed over."""
+        ...
+
+    def append(self, batch: Batch, *, only_awaited: bool = False) -> Awaitable[int]:
         """Make the batch durable, its ``checkpoint`` with it; await the result for its offset.
 
-        Waits while the journal is full. Raises Unavailable when the disk refuses, ValueError for
-        a batch that cannot be stored.
+        Waits while the journal is full. With ``only_awaited`` it is not stored when who waits for it is cancelled
+        before its turn comes: of a source that will give it again, it would be there twice. Raises Unavailable when
+        the disk refuses, ValueError for a batch that cannot be stored.
         """
         ...
 
@@ -148,7 +180,7 @@ class Journal(Protocol):
         ...
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
-        """The newest refused samples."""
+        """The newest refused samples, newest first; of each letter the first ``SHOWN``."""
         ...
 
     async def retry(self, ids: Sequence[int]) -> list[int]:

@@ -5,6 +5,7 @@ found by its number alone: a damaged page can cost rows, it cannot make a sum si
 """
 
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 from zlib import crc32
@@ -16,6 +17,13 @@ from shopfloor.journal.names import IDS
 
 INTERVAL: Final = 60 * 10**9
 """ns: the same reason again within this time extends the interval in the ledger."""
+
+REASONS: Final = 100
+"""Of an outcome at a reader. Reasons may be words of other programs, which may never say the same twice."""
+OTHER: Final = "other reasons"
+"""What is beyond that."""
+INTERVALS: Final = 1000
+"""Rows of an outcome at a reader from which on an interval is extended instead of another one begun."""
 
 
 def row_checksum(*columns: object) -> int:
@@ -90,6 +98,11 @@ class Counts:
         self.readers: dict[str, ReaderRow] = {}
         self._bases: dict[tuple[str, str], BaseRow] = {}
         self._tallies: dict[tuple[str, str, str, str], TallyRow] = {}
+        """The newest interval of each."""
+        self._reasons: dict[tuple[str, str], set[str]] = defaultdict(set)
+        """By reader and outcome."""
+        self._intervals: Counter[tuple[str, str]] = Counter()
+        """By reader and outcome."""
         self._last_number = 0
 
     def load(self, db: sqlite3.Connection) -> None:
@@ -98,11 +111,12 @@ class Counts:
         self.sources = {row.name: row for row in rows[SourceRow] if isinstance(row, SourceRow)}
         self.readers = {row.name: row for row in rows[ReaderRow] if isinstance(row, ReaderRow)}
         self._bases = {(row.reader, row.source): row for row in rows[BaseRow] if isinstance(row, BaseRow)}
-        self._tallies = {
-            (row.reader, row.source, row.outcome, row.reason): row
-            for row in rows[TallyRow]
-            if isinstance(row, TallyRow)
-        }
+        tallies = [row for row in rows[TallyRow] if isinstance(row, TallyRow)]
+        self._tallies = {(row.reader, row.source, row.outcome, row.reason): row for row in tallies}
+        self._intervals = Counter((row.reader, row.outcome) for row in tallies)
+        self._reasons = defaultdict(set)
+        for row in tallies:
+            self._reasons[row.reader, row.outcome].add(row.reason)
         self._last_number = max((row.number for found in rows.values() for row in found), default=0)
 
     @staticmethod
@@ -147,10 +161,12 @@ class Counts:
     def forget(self, db: sqlite3.Connection, name: str) -> bool:
         """Take a reader out with all its sums; False when there was none."""
         gone: list[Row] = [row for row in self._bases.values() if row.reader == name]
-        gone += [row for row in self._tallies.values() if row.reader == name]
         known = self.readers.pop(name, None)
         for row in (*gone, *([known] if known else [])):
             db.execute(f"DELETE FROM {TABLES[type(row)]} WHERE id = ?", (row.number,))  # noqa: S608  # our own names
+        db.execute("DELETE FROM tally WHERE reader = ?", (name,))  # earlier intervals, too: they are not in memory
+        self._reasons = defaultdict(set, {key: found for key, found in self._reasons.items() if key[0] != name})
+        self._intervals = Counter({key: count for key, count in self._intervals.items() if key[0] != name})
         self._bases = {key: row for key, row in self._bases.items() if row.reader != name}
         self._tallies = {key: row for key, row in self._tallies.items() if row.reader != name}
         return known is not None
@@ -182,13 +198,23 @@ class Counts:
     def _count(self, db: sqlite3.Connection, reader: str, tallies: Iterable[Tally]) -> None:
         touched: dict[int, TallyRow] = {}
         for tally in tallies:
-            key = (reader, tally.source, tally.outcome, tally.reason)
-            row = self._tallies.get(key)
-            if row is None or (tally.outcome not in ("delivered", "filtered") and tally.received > row.last + INTERVAL):
-                row = self._tallies[key] = TallyRow(self._number(), *key, 0, tally.received, tally.received)
+            row = self._interval(reader, tally)
             row.samples += tally.samples
             row.first = min(row.first, tally.received)
             row.last = max(row.last, tally.received)
             touched[row.number] = row
         for row in touched.values():
             write_row(db, row)
+
+    def _interval(self, reader: str, tally: Tally) -> TallyRow:
+        """The row that a tally is added to; both reasons and intervals come to an end, the sums stay exact."""
+        outcome, reasons = (reader, tally.outcome), self._reasons[reader, tally.outcome]
+        reason = tally.reason if tally.reason in reasons or len(reasons) < REASONS else OTHER
+        key = (reader, tally.source, tally.outcome, reason)
+        row = self._tallies.get(key)
+        more = tally.outcome not in ("delivered", "filtered") and self._intervals[outcome] < INTERVALS
+        if row is None or (more and tally.received > row.last + INTERVAL):
+            row = self._tallies[key] = TallyRow(self._number(), *key, 0, tally.received, tally.received)
+            self._intervals[outcome] += 1
+            reasons.add(reason)
+        return row

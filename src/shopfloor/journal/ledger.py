@@ -1,14 +1,15 @@
 """The sums of the loss ledger and the check that they balance (docs/specs/ledger.md)."""
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from shopfloor.journal.base import LedgerRow
-from shopfloor.journal.names import IDS
+from shopfloor.journal.blocks import Blocks
+from shopfloor.journal.names import NAMES
 from shopfloor.samples import Misconfigured
 
 OUTCOMES = ("delivered", "filtered", "deduplicated", "rejected", "dropped", "waiting")
@@ -29,8 +30,8 @@ class Balance(msgspec.Struct, frozen=True):
         return self.owed - sum(self.outcomes.values())
 
 
-def sums(db: sqlite3.Connection) -> list[LedgerRow]:
-    """Every sum of the ledger, from one snapshot of the journal."""
+def sums(db: sqlite3.Connection, blocks: Blocks) -> list[LedgerRow]:
+    """Every sum of the ledger, from one snapshot of the journal; ``blocks`` has what was read before."""
     rows: list[LedgerRow] = []
     sources = db.execute("SELECT name, received, lost FROM source ORDER BY name").fetchall()
     for source, received, lost in sources:
@@ -38,14 +39,24 @@ def sums(db: sqlite3.Connection) -> list[LedgerRow]:
         if lost:
             rows.append(LedgerRow(source, "", "lost before us", lost))
     bases = {(reader, source): n for reader, source, n in db.execute("SELECT reader, source, samples FROM base")}
-    waiting = f"SELECT coalesce(sum(samples), 0) FROM entry WHERE offset > ?2 AND source IN ({IDS})"  # noqa: S608  # fixed
-    for reader, counted in db.execute("SELECT name, counted FROM reader ORDER BY name").fetchall():
+    readers: list[tuple[str, int]] = db.execute("SELECT name, counted FROM reader ORDER BY name").fetchall()
+    waiting = {position: _by_name(db, ids) for position, ids in blocks.behind(db, (at for _, at in readers)).items()}
+    for reader, counted in readers:
         for source, _, _ in sources:
             rows.append(LedgerRow(source, reader, "base", bases.get((reader, source), 0)))
-            rows.append(LedgerRow(source, reader, "waiting", db.execute(waiting, (source, counted)).fetchone()[0]))
+            rows.append(LedgerRow(source, reader, "waiting", waiting[counted][source]))
     tallies = "SELECT source, reader, outcome, samples, reason, first, last FROM tally ORDER BY reader, source, id"
     rows.extend(LedgerRow(*row) for row in db.execute(tallies))
     return rows
+
+
+def _by_name(db: sqlite3.Connection, samples: Mapping[int, int]) -> Counter[str]:
+    """The samples of each source; its id has its name in two tables, of which one may be damaged."""
+    found = Counter[str]()
+    for number, count in samples.items():
+        for (name,) in db.execute(NAMES, (number,)):
+            found[name] += count
+    return found
 
 
 def balances(rows: Iterable[LedgerRow]) -> list[Balance]:
@@ -77,7 +88,7 @@ def read_file(path: Path) -> list[LedgerRow]:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
             connection.execute("BEGIN")
-            return sums(connection)
+            return sums(connection, Blocks())
         finally:
             connection.close()
     except sqlite3.Error as error:

@@ -12,6 +12,8 @@ MOST_NAMES: Final = 10_000_000
 
 IDS: Final = "SELECT id FROM name WHERE name = ?1 UNION SELECT id FROM name_twin WHERE name = ?1"
 """The ids of a name, by either table."""
+NAMES: Final = "SELECT name FROM name WHERE id = ?1 UNION SELECT name FROM name_twin WHERE id = ?1"
+"""The name of an id, by either table."""
 
 
 def name_checksum(number: int, name: str) -> int:

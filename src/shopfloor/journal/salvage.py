@@ -2,7 +2,7 @@
 
 SQLite refuses a file as soon as a page that it needs is damaged, although most rows are whole. So this
 module reads the pages itself (https://sqlite.org/fileformat2.html): it overlays the committed frames of
-the WAL, walks all leaf pages of tables, follows overflow chains, and recognises a row by its shape and
+the WAL (`pages.py`), walks all leaf pages of tables, follows overflow chains, and recognises a row by its shape and
 its checksum. Nothing is deleted: the damaged file is kept beside the new one.
 """
 
@@ -21,12 +21,14 @@ from shopfloor.journal.base import Tally
 from shopfloor.journal.counts import BaseRow, Counts, ReaderRow, SourceRow, TallyRow, row_checksum, write_row
 from shopfloor.journal.file import PAGE, SCHEMA, connect
 from shopfloor.journal.names import name_checksum
+from shopfloor.journal.pages import Pages
+from shopfloor.samples import Misconfigured
 
 # ruff: noqa: PLR2004  # the numbers of SQLite's file format are explained by it, a name for each would not
 _LEAF: Final = 0x0D
-_WAL_HEAD: Final = struct.Struct(">8I")
-_FRAME_HEAD: Final = struct.Struct(">6I")
 _MOST_COLUMNS: Final = 16
+_MOST_BYTES: Final = 1_000_000_000
+"""Of a row, as SQLite has it."""
 _LEAP: Final = 1_000_000
 _REASON: Final = "the journal file was damaged: nothing tells what became of them"
 
@@ -71,8 +73,14 @@ def salvage(path: Path, now: int) -> str:
     fresh = _fresh(path)
     for leftover in _files(fresh):
         leftover.unlink(missing_ok=True)
-    with contextlib.closing(connect(fresh)) as db:
-        entries, lost = _carry_over(_pages(path), db, now)
+    try:
+        with contextlib.closing(connect(fresh)) as db, Pages(path) as pages:
+            entries, lost = _carry_over(pages, db, now)
+    except MemoryError as error:
+        raise Misconfigured(
+            f"the journal {path} is damaged, and there is too little memory to salvage it: free some, or start once"
+            " on a machine with more; nothing was changed"
+        ) from error
     kept = _set_aside(path, now)
     fresh.rename(path)
     return (
@@ -103,7 +111,7 @@ def _set_aside(path: Path, now: int) -> Path:
     return kept
 
 
-def _carry_over(pages: dict[int, bytes], db: sqlite3.Connection, now: int) -> tuple[int, int]:
+def _carry_over(pages: Pages, db: sqlite3.Connection, now: int) -> tuple[int, int]:
     """Fill the new journal; how many entries it has and the most samples that a reader lost."""
     db.executescript(f"BEGIN;{SCHEMA}COMMIT;")
     db.execute("BEGIN")
@@ -124,39 +132,10 @@ def _files(path: Path) -> tuple[Path, ...]:
     return path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
-def _pages(path: Path) -> dict[int, bytes]:
-    """The file's pages by number, with the committed pages of the WAL laid over them."""
-    content = path.read_bytes()
-    wal = path.with_name(f"{path.name}-wal")
-    frames = wal.read_bytes() if wal.exists() else b""
-    size = PAGE  # what `connect` makes; the head that says so may be what is damaged
-    pages = {1 + at // size: content[at : at + size] for at in range(0, len(content), size)}
-    pages.update(_committed(frames, size))
-    return pages
-
-
-def _committed(frames: bytes, size: int) -> dict[int, bytes]:
-    """The pages of the WAL up to its last whole commit: salts must fit, a frame with a size commits."""
-    if len(frames) < _WAL_HEAD.size:
-        return {}
-    salts = _WAL_HEAD.unpack_from(frames)[4:6]
-    pages: dict[int, bytes] = {}
-    open_pages: dict[int, bytes] = {}
-    step = _FRAME_HEAD.size + size
-    for at in range(_WAL_HEAD.size, len(frames) - step + 1, step):
-        number, commit, *rest = _FRAME_HEAD.unpack_from(frames, at)
-        if tuple(rest[:2]) != salts:
-            break
-        open_pages[number] = frames[at + _FRAME_HEAD.size : at + step]
-        if commit:
-            pages.update(open_pages)
-            open_pages.clear()
-    return pages
-
-
-def rows(pages: dict[int, bytes]) -> Iterator[Row]:
+def rows(pages: Pages) -> Iterator[Row]:
     """Every row that stands whole in some leaf page of a table, as (rowid, columns)."""
-    for number, page in sorted(pages.items()):
+    for number in pages:
+        page = pages[number]
         head = 100 if number == 1 else 0
         if len(page) < head + 8 or page[head] != _LEAF:
             continue
@@ -169,7 +148,7 @@ def rows(pages: dict[int, bytes]) -> Iterator[Row]:
                 continue  # this cell is damaged; its neighbours may be whole
 
 
-def _row(page: bytes, at: int, pages: dict[int, bytes]) -> Row:
+def _row(page: bytes, at: int, pages: Pages) -> Row:
     size, at = _varint(page, at)
     rowid, at = _varint(page, at)
     payload = _payload(page, at, size, pages)
@@ -186,10 +165,12 @@ def _row(page: bytes, at: int, pages: dict[int, bytes]) -> Row:
     return rowid - 2**64 if rowid >= 2**63 else rowid, columns
 
 
-def _payload(page: bytes, at: int, size: int, pages: dict[int, bytes]) -> bytes:
+def _payload(page: bytes, at: int, size: int, pages: Pages) -> bytes:
     """The bytes of a cell, its overflow chain included; the file format's own formula says what is local."""
-    usable = len(page)
+    usable = PAGE
     most = usable - 35
+    if size > _MOST_BYTES:
+        raise ValueError("longer than any row")
     if size <= most:
         return _exactly(page, at, size)
     least = (usable - 12) * 32 // 255 - 23
@@ -197,10 +178,11 @@ def _payload(page: bytes, at: int, size: int, pages: dict[int, bytes]) -> bytes:
     local = local if local <= most else least
     parts = [_exactly(page, at, local)]
     following = int.from_bytes(_exactly(page, at + local, 4), "big")
-    missing = size - local
+    missing, seen = size - local, set[int]()
     while missing > 0:
-        if following not in pages or len(parts) > len(pages):
+        if following not in pages or following in seen:
             raise ValueError("a broken chain")
+        seen.add(following)
         part = pages[following]
         following = int.from_bytes(_exactly(part, 0, 4), "big")
         parts.append(_exactly(part, 4, min(missing, usable - 4)))

@@ -9,22 +9,24 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import structlog
 
 from shopfloor.journal import body, dead as deads
-from shopfloor.journal.base import DeadLetter, Entry, JournalState, LedgerRow, Tally
+from shopfloor.journal.base import DeadLetter, Entry, JournalState, LedgerRow, Tally, WhenFull
+from shopfloor.journal.blocks import Blocks
 from shopfloor.journal.file import PAGE, lock
 from shopfloor.journal.ledger import sums
 from shopfloor.journal.salvage import is_damage
 from shopfloor.journal.window import Window
 from shopfloor.journal.writer import Fresh, Repair, Work, Writer
 from shopfloor.samples import Batch, Unavailable
+from shopfloor.turns import give_way, hurry
 
 logger: Final = structlog.get_logger("shopfloor.journal")
 
@@ -89,21 +91,26 @@ class SqliteReader:
         """Entries not committed yet, and the time of reception of the oldest of them (0: not known)."""
         return self._journal.lag(self.position)
 
+    def dropped(self) -> int:
+        """Samples that it did not get, since the start, because they were dropped to make room."""
+        return self._journal.dropped(self.name)
+
 
 class SqliteJournal:
     """The journal in one SQLite file, or in memory for tests; ``await SqliteJournal.open(path)``."""
 
-    def __init__(self, writer: Writer, path: Path | None, keep: int) -> None:
+    def __init__(self, writer: Writer, path: Path | None) -> None:
         """Use ``open``."""
         self._writer = writer
         self._path = path
-        self._keep = keep
         self._loop = asyncio.get_running_loop()
         self._window = Window()
         self._head = 0
         self._grown = asyncio.Event()
         self._readers: dict[str, SqliteReader] = {}
         self._damaged: set[int] = set()
+        self._blocks = Blocks()
+        self._summed_by: sqlite3.Connection | None = None
         self._deciding = asyncio.Lock()
         """Held by who decides about dead letters."""
         self._lock: int | None = None
@@ -114,12 +121,14 @@ class SqliteJournal:
         cls,
         path: Path | None,
         keep: int = 20 * 10**9,
-        when_full: Literal["refuse", "oldest"] = "refuse",
+        when_full: WhenFull = "refuse",
         clock: Callable[[], int] = time.time_ns,
+        exact: Collection[str] = (),
     ) -> Self:
         """Open or create the journal; salvage it when the file is damaged.
 
-        ``path`` None keeps it in memory. Raises Misconfigured when the file cannot be used at all:
+        ``path`` None keeps it in memory. ``exact`` names processors, for ``thin``: what they give is never thinned,
+        nor what they have not read yet. Raises Misconfigured when the file cannot be used at all:
         another process has it, no permission, a newer version wrote it.
         """
 
@@ -127,8 +136,8 @@ class SqliteJournal:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 journal._loop.call_soon_threadsafe(journal._committed, works, results, fresh)
 
-        writer = Writer(path, keep, when_full, clock, answer)
-        journal = cls(writer, path, keep)
+        writer = Writer(path, keep, when_full, clock, answer, exact)
+        journal = cls(writer, path)
         try:
             journal._lock = await asyncio.to_thread(lock, path) if path else None
             await asyncio.to_thread(writer.open)
@@ -159,9 +168,17 @@ class SqliteJournal:
 
     # ---- writing ------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch) -> "asyncio.Future[int]":
+    @property
+    def head(self) -> int:
+        """The highest offset that any entry has had, or was passed over."""
+        return max(self._head, self._writer.next - 1)
+
+    def append(self, batch: Batch, *, only_awaited: bool = False) -> "asyncio.Future[int]":
         """Make the batch durable; the result is its offset. See ``journal.base.Journal``."""
-        return self._submit(batch)[0]
+        done, work = self._submit(batch)
+        work.only_awaited = only_awaited
+        hurry(done)  # its source waits for it
+        return done
 
     def _submit(
         self,
@@ -239,6 +256,7 @@ class SqliteJournal:
         while position >= self._head:
             await self._grown.wait()
         head = self._head
+        position = max(position, self._writer.dropped_to)  # also where memory has it still: the ledger says it is gone
         entries = self._window.after(position, most_samples)
         if entries is None:
             entries = await self._aside(lambda db: self._read_entries(db, position, most_samples))
@@ -249,8 +267,14 @@ class SqliteJournal:
         entries = self._head - max(position, self._writer.trimmed)
         return (entries, self._window.received_after(position)) if entries > 0 else (0, 0)
 
+    def dropped(self, name: str) -> int:
+        """Samples that this reader did not get, since the start, because they were dropped to make room."""
+        return self._writer.dropped_for[name]
+
     async def checkpoint(self, source: str) -> bytes | None:
-        """The last durable checkpoint of a source."""
+        """The last durable checkpoint of a source, once what was handed in before is stored, or will never be."""
+        with contextlib.suppress(Unavailable):
+            await self._submit()[0]
         query = "SELECT checkpoint FROM source WHERE name = ?"
         row = await self._aside(lambda db: db.execute(query, (source,)).fetchone())
         found: bytes | None = row and row[0]
@@ -266,21 +290,30 @@ class SqliteJournal:
 
     async def ledger(self) -> list[LedgerRow]:
         """Every sum of the ledger."""
-        return await self._aside(sums)
+        await self._gather()
+        return await self._aside(lambda db: sums(db, self._blocks_of(db)))
 
     async def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
-        """The newest refused samples, newest first."""
-        return await self._aside(lambda db: deads.letters(db, self._writer.names.name, limit))
+        """The newest refused samples, newest first; of each letter the first few."""
+        found: list[DeadLetter] = []
+        before: int | None = 2**63 - 1
+        while before is not None and len(found) < limit:
+            piece = partial(deads.letters, names=self._writer.names.name, limit=limit - len(found), before=before)
+            more, before = await self._aside(piece)
+            found += more
+        return found
 
     async def retry(self, ids: Sequence[int]) -> list[int]:
         """Journal dead letters once more, each for its reader alone; the ids that there were."""
         async with self._deciding:  # who asks twice at once must not have it offered twice
-            names, now = self._writer.names, self._writer.clock()
-            found = await self._aside(lambda db: deads.again(db, names.name, ids, now))
-            for letter in found:
-                done, _ = self._submit(letter.batch, partial(deads.drop, ids=(letter.letter,)))
-                await done
-            return [letter.letter for letter in found]
+            offered: list[int] = []
+            for number in sorted(set(ids)):  # one at a time: all together may be more than fits into memory
+                load = partial(deads.again, names=self._writer.names.name, number=number, now=self._writer.clock())
+                batch = await self._aside(load)
+                if batch is not None:
+                    await self._submit(batch, partial(deads.drop, ids=(number,)))[0]
+                    offered.append(number)
+            return offered
 
     async def drop(self, ids: Sequence[int]) -> int:
         """Throw dead letters away; how many there were."""
@@ -291,7 +324,22 @@ class SqliteJournal:
 
     async def state(self) -> JournalState:
         """How full it is."""
+        await self._gather()
         return await self._aside(self._read_state)
+
+    async def _gather(self) -> None:
+        """Read for the sums what was not read yet; a long backlog in pieces, since others wait for the same thread."""
+        while self._path is not None and not await self._aside(lambda db: self._blocks_of(db).gather(db)):
+            pass
+
+    def _blocks_of(self, db: sqlite3.Connection) -> Blocks:
+        """What is known of the file of this connection: after a repair it is another one.
+
+        In memory there is no snapshot: what is seen may be taken back, so nothing is kept.
+        """
+        if db is not self._summed_by or self._path is None:
+            self._summed_by, self._blocks = db, Blocks()
+        return self._blocks
 
     async def _aside(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a slow read beside the writer, in a snapshot of its own; repairs the file when it proves damaged."""
@@ -329,6 +377,7 @@ class SqliteJournal:
         last = position
         with contextlib.closing(db.execute(query, (position,))) as cursor:  # an open one would hold the snapshot
             for row in cursor:
+                give_way()  # decoding takes about as long as all else together
                 entry = self._entry(db, *row)
                 # Not `head`: an entry may be on disk a moment before the writer has said so.
                 if not last < entry.offset < self._writer.next:
@@ -368,16 +417,18 @@ class SqliteJournal:
         return Entry(offset, None, source, samples, received)
 
     def _read_state(self, db: sqlite3.Connection) -> JournalState:
-        entries, samples = db.execute("SELECT count(*), coalesce(sum(samples), 0) FROM entry").fetchone()
+        entries, samples = self._blocks_of(db).held(db)
         oldest = db.execute("SELECT received FROM entry ORDER BY offset LIMIT 1").fetchone()
         pages, free = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
         return JournalState(
             entries=entries,
             samples=samples,
             size=(pages - free) * PAGE,
-            keep=self._keep,
+            keep=self._writer.room.limit,
             oldest=oldest and oldest[0],
             full=self._writer.full,
             damaged=len(self._damaged),
+            thinned=self._writer.thinning.samples,
+            dropped=self._writer.dropped,
             salvaged=self.salvaged,
         )

@@ -6,6 +6,8 @@ from typing import Final
 from shopfloor.journal.base import Entry
 
 WINDOW_BYTES: Final = 32 * 2**20
+OBJECTS: Final = 750
+"""Bytes that the objects of an entry take in memory beside its columns; measured 634 to 797 with one sample."""
 
 
 class Window:
@@ -16,7 +18,8 @@ class Window:
         self._size = 0
 
     def add(self, entry: Entry, size: int) -> None:
-        """Take the entry after the newest one; after a leap of the offsets begin anew."""
+        """Take the entry after the newest one, ``size`` bytes in the file; after a leap of the offsets begin anew."""
+        size += OBJECTS
         if self._entries and entry.offset != self._entries[-1][0].offset + 1:
             self._entries.clear()
             self._size = 0

@@ -11,20 +11,22 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
 
-from shopfloor.journal import body
-from shopfloor.journal.base import Entry, Tally
+from shopfloor.journal import body, dead as deads
+from shopfloor.journal.base import OVER_KEEP, THINNED, Entry, Tally, WhenFull
 from shopfloor.journal.counts import Counts
-from shopfloor.journal.file import FORMAT, PAGE, SCHEMA, connect
+from shopfloor.journal.file import FORMAT, SCHEMA, connect
 from shopfloor.journal.names import Names
+from shopfloor.journal.room import Room
 from shopfloor.journal.salvage import finish, is_damage, is_outside, salvage
+from shopfloor.journal.thinning import Thinning
 from shopfloor.samples import Batch, Misconfigured, Quality, Unavailable
 
 logger: Final = structlog.get_logger("shopfloor.journal")
@@ -32,12 +34,11 @@ logger: Final = structlog.get_logger("shopfloor.journal")
 GROUP_BYTES: Final = 8 * 2**20
 """The most that one transaction takes: a commit must not keep others waiting."""
 WAL_BYTES: Final = 4 * 2**20
-"""From this size on the WAL is carried over into the file."""
+"""After so many bytes of samples the WAL is carried over into the file."""
+WAL_MOST: Final = 24 * 2**20
+"""The same for its file, whatever is in it: a commit of one sample takes several pages there."""
 TRIM_STEP: Final = 200
 """Entries deleted in one step; commits go between steps."""
-SPARE_BYTES: Final = 256 * 2**20
-"""Free space that is kept for reuse. More than this, with hardly anything else in the file, goes back to the disk at
-once: copying the rest is quick then, and keeping the file ready for it page by page would cost every commit 10 µs."""
 EXAMINED_BYTES: Final = 32 * 2**20
 LOOK_SECONDS: Final = 1.0
 ROWS: Final = 20
@@ -48,7 +49,6 @@ DROP_AGAIN: Final = 60.0
 """Seconds without a drop after which the next one is said again."""
 DEAD_SHARE: Final = 20
 """Over `keep`, the oldest dead letters go until the rest is this part of it."""
-OVER_KEEP: Final = "the journal was over `keep`"
 
 
 class Repair:
@@ -69,7 +69,7 @@ Fresh = list[tuple[Entry, int]]
 class Work:
     """Something for the writer: the batch becomes an entry, then ``apply`` runs, all in one transaction."""
 
-    __slots__ = ("after", "apply", "batch", "body", "done", "failed")
+    __slots__ = ("after", "apply", "batch", "body", "done", "failed", "only_awaited")
 
     def __init__(
         self,
@@ -87,7 +87,14 @@ class Work:
         self.apply = apply
         self.after = after
         self.failed = False
+        self.only_awaited = False
+        """Whether it is nothing any more once who waits for it was cancelled."""
         self.body: body.Body | None = None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it is not to be done any more."""
+        return self.only_awaited and self.done is not None and self.done.cancelled()
 
 
 class Writer:
@@ -97,21 +104,27 @@ class Writer:
         self,
         path: Path | None,
         keep: int,
-        when_full: Literal["refuse", "oldest"],
+        when_full: WhenFull,
         clock: Callable[[], int],
         answer: Callable[["Sequence[Work | Repair]", list[Any], Fresh], None],
+        exact: Collection[str] = (),
     ) -> None:
         """``answer`` is called in the writer's thread after each transaction."""
         self.names = Names()
+        self.thinning = Thinning(self.names, exact)
         self.counts = Counts()
         self.aside = ThreadPoolExecutor(1, "journal-read")
         self.head = 0
         self.trimmed = 0
+        self.dropped_to = 0
+        """Up to where entries were dropped before every reader had them (``oldest``); the ledger counts them so."""
         self.full = False
+        self._no_room = False
+        """Whether the disk was full when it was last written to; what the WAL takes is given back then."""
         self.salvaged = ""
         self.generation = 0
         self._path = path
-        self._keep = keep
+        self.room = Room(path, keep)
         self._when_full = when_full
         self.clock = clock
         self._answer = answer
@@ -120,9 +133,16 @@ class Writer:
         self.next = 1
         self._next_look = 0.0
         self._rest_until = 0.0
-        self._stumbled = False
-        self._dropped_at = -DROP_AGAIN
-        self._wal_written = 0
+        self._stumbled = self._stale = False
+        """Housekeeping failed; what is held in memory is not what is on disk, and must be read before it is used."""
+        self._said_at = {"gap": -DROP_AGAIN, "thinned": -DROP_AGAIN}
+        self.dropped = 0
+        """Samples that the slowest reader lost so, since the start."""
+        self.dropped_for: Counter[str] = Counter()
+        """The same for each reader."""
+        self._wal_written = self._since_look = 0
+        """Bytes of samples."""
+        self._wal_most = WAL_MOST
         self._thread = threading.Thread(target=self._run, name="journal-write", daemon=True)
 
     # ---- opening and closing ------------------------------------------------------------------------
@@ -176,11 +196,14 @@ class Writer:
 
     def _load(self) -> None:
         self.counts.load(self.db)
-        oldest, newest = self.db.execute("SELECT min(offset), max(offset) FROM entry").fetchone()
+        # Each by itself: both in one SELECT, and SQLite reads the index of all entries.
+        query = "SELECT (SELECT min(offset) FROM entry), (SELECT max(offset) FROM entry)"
+        oldest, newest = self.db.execute(query).fetchone()
         remembered = self.db.execute("SELECT max(offset) FROM last").fetchone()[0] or 0
         self.head = max([newest or 0, remembered, *(row.position for row in self.counts.readers.values())])
         self.next = self.head + 1
         self.trimmed = (oldest or self.next) - 1
+        self._stale = False
 
     def _salvage(self, path: Path) -> None:
         self.salvaged = salvage(path, self.clock())
@@ -250,6 +273,7 @@ class Writer:
         """Housekeeping failed. It can wait: what matters, appends and commits, reports its own errors."""
         self._rest_until = time.monotonic() + LOOK_SECONDS
         self._undo()
+        self._no_room = self._no_room or _is_full(error)
         if self._path is not None and is_damage(error):
             failure = self._try_repair(self._path)
             if failure is None:
@@ -265,7 +289,8 @@ class Writer:
         with contextlib.suppress(sqlite3.Error):
             self.db.execute("ROLLBACK")
         self.names.not_stored()
-        with contextlib.suppress(sqlite3.Error):
+        self._stale = True
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             self._load()
 
     def _take(self) -> tuple[list[Work], bool]:
@@ -300,8 +325,9 @@ class Writer:
         """
         ready: list[Work] = []
         for work in works:
-            after, work.after = work.after, None
-            if after is not None and after.failed:
+            if work.withdrawn:
+                continue
+            if work.after is not None and work.after.failed:
                 self._refuse([work], Unavailable("the commit before this one failed"))
                 continue
             try:
@@ -314,7 +340,7 @@ class Writer:
 
     def _refuse(self, works: list[Work], error: Exception) -> None:
         for work in works:
-            work.failed = True
+            work.failed, work.after = True, None
         self._answer(works, [error] * len(works), [])
 
     def _write(self, works: list[Work], *, again: bool = True) -> None:
@@ -325,23 +351,36 @@ class Writer:
             results, fresh = self._transact(works)
         except Exception as error:  # noqa: BLE001  # whatever it is: who waits must hear it, and the writer must live
             self._undo()
-            refused = error
-            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
-                refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
-                if again and is_damage(error) and self._path is not None:
-                    failure = self._try_repair(self._path)
-                    if failure is None:
-                        self._write(works, again=False)
-                        return
-                    refused = failure
-            self._refuse(works, refused)
+            self._not_written(works, error, again=again)
         else:
             self.names.stored()
             if fresh:
                 self.head = fresh[-1][0].offset
+            for work in works:
+                work.after = None
             self._answer(works, results, fresh)
 
+    def _not_written(self, works: list[Work], error: Exception, *, again: bool) -> None:
+        if not isinstance(error, sqlite3.Error | UnicodeDecodeError):
+            if len(works) == 1:
+                self._refuse(works, error)
+            else:  # one of them is at fault, not the file: the others must not suffer
+                for work in works:
+                    self._write([work])
+            return
+        self._no_room = self._no_room or _is_full(error)
+        refused = Unavailable(f"the journal {self._path} cannot be written: {error}")
+        if again and is_damage(error) and self._path is not None:
+            failure = self._try_repair(self._path)
+            if failure is None:
+                self._write(works, again=False)
+                return
+            refused = failure
+        self._refuse(works, refused)
+
     def _transact(self, works: list[Work]) -> tuple[list[Any], Fresh]:
+        if self._stale:
+            self._load()
         db = self.db
         db.execute("BEGIN IMMEDIATE")
         results: list[Any] = []
@@ -360,6 +399,7 @@ class Writer:
             checkpoint, received, lost = sources.get(batch.source, (None, 0, 0))
             sources[batch.source] = (batch.checkpoint or checkpoint, received + samples, lost + batch.lost_before)
             self._wal_written += len(work.body.content)
+            self._since_look += len(work.body.content)
             results[-1] = offset
         for start in range(0, len(rows), ROWS):
             _insert(db, rows[start : start + ROWS])
@@ -391,13 +431,20 @@ class Writer:
         return self.counts.slowest(self.trimmed) - self.trimmed
 
     def _look_after(self, *, idle: bool) -> None:
+        if self._stale:
+            self._load()
+        if self._no_room and self._path is not None:
+            self._checkpoint("TRUNCATE")  # before all else that writes: that would need more of it
+            self._no_room, self._wal_written = False, 0
         due = self._trimmable()
         if due >= TRIM_STEP or (idle and due > 0):
             self._trim(self.trimmed + due)
-        if self._path is not None and self._wal_written > WAL_BYTES:
-            self._carry_over()
-        if self.full or time.monotonic() >= self._next_look:
+        if self._path is not None:
+            self._carry_over(self._path)
+        # Within a second a disk may be filled up.
+        if self.full or self._since_look > self.room.reserve // 4 or time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_SECONDS
+            self._since_look = 0
             self._enforce_keep()
 
     def _trim(self, offset: int) -> None:
@@ -413,13 +460,21 @@ class Writer:
         self.db.execute("UPDATE last SET offset = ?", (self.next - 1,))
         self.trimmed = offset
 
-    def _carry_over(self) -> None:
-        """Copy the WAL into the file and begin it anew.
+    def _carry_over(self, path: Path) -> None:
+        """Copy the WAL into the file and begin it anew, when it has become large.
 
         Here, in the writer, and often: measured, a second thread that copies meanwhile gains nothing, since
         both wait for the same disk, and a small WAL is rewritten in place instead of growing.
         """
-        self._wal_written = WAL_BYTES // 2 if self._checkpoint("RESTART") else 0
+        size = _size(path.with_name(f"{path.name}-wal"))
+        if size <= WAL_MOST:
+            self._wal_most = WAL_MOST
+        if self._wal_written <= WAL_BYTES and size <= self._wal_most:
+            return
+        in_the_way = self._checkpoint("RESTART")
+        # Tried again a while later; its file becomes smaller with the first commit that begins it anew.
+        self._wal_written = WAL_BYTES // 2 if in_the_way else 0
+        self._wal_most = max(WAL_MOST, size + in_the_way * WAL_MOST // 8)
 
     def _checkpoint(self, kind: str) -> bool:
         """Whether somebody who reads the file was in the way; waits for him a moment only, commits are waiting."""
@@ -429,38 +484,38 @@ class Writer:
         finally:
             self.db.execute("PRAGMA busy_timeout=10000")
 
-    def _used(self) -> int:
-        """Bytes in use. After an outage the free space goes back to the disk."""
-        pages, free = (self.db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
-        if free * PAGE > SPARE_BYTES and pages - free < free // 8:
-            self.db.execute("VACUUM")
-        used = int((pages - free) * PAGE)
-        if used > self._keep and self._path is not None and used > 2 * self._path.stat().st_size + 2**26:
-            raise sqlite3.DatabaseError("malformed: the file claims more pages than it has")
-        return used
-
     def _enforce_keep(self) -> None:
-        used = self._used()
-        if used <= self._keep:
-            if used <= self._keep - min(self._keep // 20, 64 * 2**20):
+        used, limit = self.room.look(self.db), self.room.limit
+        if used <= limit:
+            if used <= limit - min(limit // 20, 64 * 2**20):
                 self.full = False
-        elif self._shorten_dead_letters():
+            if self.room.give_back(self.db):
+                self._wal_written = 2 * WAL_BYTES  # the file becomes smaller when the WAL is carried over
+        elif due := self._trimmable():
+            self._trim(self.trimmed + due)  # before anything is lost: what everybody has had makes room
             self._next_look = 0.0
-        elif self._when_full == "oldest" or not self.counts.readers:
-            self._drop_oldest(used - self._keep + self._keep // 20)
+        elif letters := deads.shorten(self.db, limit // DEAD_SHARE):
+            logger.warning("the journal is over `keep`: the oldest dead letters are gone", dead_letters=letters)
+            self._next_look = 0.0
+        elif self._when_full == "thin" and self._thin():
+            self._next_look = 0.0  # a step at a time, until there is room
+        elif self._when_full != "refuse" or not self.counts.readers:
+            self._drop_oldest(used - limit + limit // 20)
         elif not self.full:
             self.full = True
-            logger.warning("the journal is full: sources are held back until readers catch up", keep=self._keep)
+            what = "the journal's disk has no more room" if self.room.short else "the journal is full"
+            logger.warning(f"{what}: sources are held back until readers catch up", limit=limit)
 
-    def _shorten_dead_letters(self) -> bool:
-        """Take the oldest dead letters out when all together are too long; False when they are not."""
-        share = self._keep // DEAD_SHARE
-        if self.db.execute("SELECT coalesce(sum(length(body)), 0) FROM dead_letter").fetchone()[0] <= share:
+    def _thin(self) -> bool:
+        """Take measurements out of old entries, a step; False when nothing is left that would be worth it."""
+        self.db.execute("BEGIN IMMEDIATE")
+        thinned = self.thinning.step(self.db, self.trimmed, self.next - 1, self.counts.readers.values())
+        self.db.execute("COMMIT")
+        if thinned is None:
             return False
-        sizes = "SELECT id, sum(length(body)) OVER (ORDER BY id DESC) AS size FROM dead_letter"
-        gone = f"DELETE FROM dead_letter WHERE id IN (SELECT id FROM ({sizes}) WHERE size > ?)"  # noqa: S608  # fixed
-        count = self.db.execute(gone, (share,)).rowcount
-        logger.warning("the journal is over `keep`: the oldest dead letters are gone", dead_letters=count)
+        self._wal_written += thinned.written
+        if thinned.samples:
+            self._mark("thinned", thinned.first, thinned.last, thinned.samples, THINNED)
         return True
 
     def _drop_oldest(self, size: int) -> None:
@@ -481,6 +536,8 @@ class Writer:
             self.counts.commit(self.db, reader, until, tallies, None)
         self._delete_to(until)
         self.db.execute("COMMIT")
+        if dropped:
+            self.dropped_to = until
         if 0 < freed < size:
             self._next_look = 0.0  # small entries: go on at once
         if dropped:
@@ -489,13 +546,31 @@ class Writer:
     def _mark_gap(self, dropped: dict[str, list[Tally]]) -> None:
         times = [tally.received for tallies in dropped.values() for tally in tallies]
         lost = {reader: sum(tally.samples for tally in tallies) for reader, tallies in dropped.items()}
-        if time.monotonic() - self._dropped_at >= DROP_AGAIN:
-            logger.warning("the journal drops its oldest entries; the ledger counts them", reason=OVER_KEEP)
-        self._dropped_at = time.monotonic()
-        text = json.dumps({"from": min(times), "to": max(times), "dropped": lost, "reason": OVER_KEEP})
+        self.dropped += max(lost.values())
+        self.dropped_for.update(lost)
+        self._mark("gap", min(times), max(times), lost, OVER_KEEP)
+
+    def _mark(self, what: Literal["gap", "thinned"], first: int, last: int, lost: dict[str, int], reason: str) -> None:
+        """Journal what the history lacks: dropped for each reader, or thinned of each source."""
+        if time.monotonic() - self._said_at[what] >= DROP_AGAIN:
+            done = "drops its oldest entries" if what == "gap" else "keeps fewer of its oldest measurements"
+            logger.warning(f"the journal {done}; the ledger counts them", reason=reason)
+        self._said_at[what] = time.monotonic()
+        words = "dropped" if what == "gap" else what
+        text = json.dumps({"from": first, "to": last, words: lost, "reason": reason})
         now = self.clock()
-        marker = Batch("$journal", now, ("$journal/gap",), (now,), (text,), (Quality.UNCERTAIN,))
+        marker = Batch("$journal", now, (f"$journal/{what}",), (now,), (text,), (Quality.UNCERTAIN,))
         self._write([Work(None, marker)])
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _insert(db: sqlite3.Connection, rows: Sequence[tuple[int, int, int, int, bytearray]]) -> None:
