@@ -140,3 +140,7 @@ def test_rejected_says_why_and_which() -> None:
     error = Rejected("no such column", [1, 3])
     assert (str(error), error.reason, error.indices) == ("no such column", "no such column", [1, 3])
     assert Rejected("all of it").indices is None
+    assert Rejected("all of it").why(2) == {"all of it": [0, 1]}
+    each = Rejected.each({4: "b", 1: "a", 2: "b\ud800"})
+    assert (str(each), each.indices) == ("b", [1, 2, 4])
+    assert each.why(9) == {"a": [1], "b?": [2], "b": [4]}

@@ -13,7 +13,7 @@ from shopfloor import plant as plants, remote
 from shopfloor.console.dead import letter_json
 from shopfloor.journal import SqliteJournal
 from shopfloor.reports import table
-from shopfloor.samples import Misconfigured
+from shopfloor.samples import Misconfigured, Unavailable
 
 MOST: Final = 10_000
 SHOWN: Final = 60
@@ -25,7 +25,10 @@ Result = TypeVar("Result")
 def letters(url: str, plant: Path | None, reader: str | None = None) -> list[dict[str, Any]]:
     """What sinks refused, newest first, in the form of docs/api.md. Raises Unavailable, Misconfigured."""
     if plant is None:
-        found = remote.dead_letters(url)
+        try:
+            found = remote.dead_letters(url)
+        except Unavailable as error:
+            raise Unavailable(f"{error} Of a plant that is stopped give the plant file: --plant plant.yaml") from error
     else:
         found = [letter_json(letter) for letter in _in_journal(plant, lambda journal: journal.dead_letters(MOST))]
     return [letter for letter in found if reader in (None, letter["reader"])]

@@ -78,7 +78,9 @@ def _asked(method: str, address: str, body: Any = None) -> httpx.Response:
         answer = httpx.request(method, address, json=body, timeout=30)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         url = address.partition("/api/")[0]
-        raise Unavailable(f"{url} does not answer: {error}; is the plant running, is --url right?") from error
+        raise Unavailable(
+            f"{url} does not answer: {error}; is the plant running, is --url the address of its console?"
+        ) from error
     _demand(answer)
     return answer
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from shopfloor.interpreter import prepared
 from shopfloor.notify import told
 from shopfloor.pipeline import Pipeline
 from shopfloor.plant import Plant
@@ -93,8 +94,9 @@ async def run(plant: Plant, seconds: float | None = None) -> None:
     """Run a plant until it is stopped. Raises Misconfigured when it cannot start."""
     with stopping() as stop:
         async with running(plant), told():
-            logger.info("running", site=plant.plant.site, console=_console(plant))
-            await until_stopped(seconds, stop=stop)
+            with prepared():
+                logger.info("running", site=plant.plant.site, console=_console(plant))
+                await until_stopped(seconds, stop=stop)
             logger.info("stopping")
 
 

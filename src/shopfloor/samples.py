@@ -7,10 +7,10 @@ Time is always nanoseconds since 1970-01-01T00:00:00Z as ``int``. Quality is the
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
-from typing import Final, Literal, cast
+from typing import Final, Literal, Self, cast
 
 import msgspec
 
@@ -244,6 +244,8 @@ class Request(msgspec.Struct, frozen=True):
     """When it was sent, ns UTC by the sender's clock; None: it does not say."""
     sequence: int | None = None
     """Of a renewal of a press; grows."""
+    who: str = ""
+    """The user that the other side knows the sender by; empty: nobody in particular."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -259,6 +261,8 @@ class Answer(msgspec.Struct, frozen=True):
     """For the engineer."""
     reason: str = ""
     """Why a press ended (``released``, ``lease ended``, ``connection lost``), or what was wrong in few words."""
+    refusal: str = ""
+    """The kind of refusal (``role``, ``range`` …, see ``commands.refusal``) where there was one; not for persons."""
 
 
 class TagInfo(msgspec.Struct, frozen=True):
@@ -290,8 +294,34 @@ class Misconfigured(Exception):
 class Rejected(Exception):
     """These samples will never be accepted; go on with the rest."""
 
-    def __init__(self, reason: str, indices: Sequence[int] | None = None) -> None:
-        """``indices`` are positions in the batch that was offered; None means all of it."""
+    def __init__(
+        self, reason: str, indices: Sequence[int] | None = None, *, reasons: Mapping[int, str] | None = None
+    ) -> None:
+        """``indices`` are positions in the batch that was offered; None means all of it.
+
+        ``reasons`` has the reason of each position where these differ. What of a reason is no Unicode is replaced: it
+        may be half of a character that a server has cut, and is kept.
+        """
+        reason = _unicode(reason)
         super().__init__(reason)
         self.reason = reason
         self.indices = indices
+        self.reasons = {i: _unicode(one) for i, one in (reasons or {}).items()}
+        """By position in the batch, those that are not ``reason``."""
+
+    @classmethod
+    def each(cls, reasons: Mapping[int, str]) -> Self:
+        """Those at these positions, at least one, each for its own reason."""
+        first = next(iter(reasons.values()))
+        return cls(first, sorted(reasons), reasons={i: why for i, why in reasons.items() if why != first})
+
+    def why(self, size: int) -> Mapping[str, Sequence[int]]:
+        """The reasons, each with its positions in ascending order; ``size``: of the batch that was offered."""
+        found: dict[str, list[int]] = {}
+        for i in sorted(set(self.indices or range(size))):
+            found.setdefault(self.reasons.get(i, self.reason), []).append(i)
+        return found
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

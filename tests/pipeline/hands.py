@@ -91,6 +91,8 @@ class Store:
         self.samples: list[Sample] = []
         self.offsets: list[int] = []
         self.away: Exception | None = None
+        self.full: Exception | None = None
+        """What a write raises while the connection works."""
         self.refuse: Callable[[Sample], bool] = lambda _sample: False
         self.own_position = False
         self.entered = 0
@@ -114,8 +116,8 @@ class Shelf(Sink):
         return (self.store.offsets[-1] if self.store.offsets else 0) if self.store.own_position else None
 
     async def write(self, offset: int, batch: Batch) -> None:
-        if self.store.away:
-            raise self.store.away
+        if trouble := self.store.away or self.store.full:
+            raise trouble
         refused = [i for i, sample in enumerate(batch) if self.store.refuse(sample)]
         if refused:
             raise Rejected("not in this shelf", refused)
@@ -199,13 +201,13 @@ class Bench:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until it holds; fails after a minute, saying what was awaited."""
+    """Wait until it holds; fails after two minutes, saying what was awaited."""
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not condition():
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        pytest.fail(f"not within 60 s: {what}")
+        pytest.fail(f"not within 120 s: {what}")
 
 
 def state(pipeline: Pipeline, name: str) -> str:

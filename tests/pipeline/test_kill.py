@@ -52,7 +52,7 @@ async def test_nothing_that_was_acknowledged_is_lost(
                 await asyncio.sleep(chosen.uniform(0.0, 0.6))
             else:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(45):
                         while len(plc.acknowledged) == before:
                             await asyncio.sleep(0.005)
                 await asyncio.sleep(chosen.uniform(0.0, 0.2))

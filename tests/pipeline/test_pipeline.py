@@ -9,8 +9,8 @@ import pytest
 from shopfloor.journal import balances
 from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, runner
 from shopfloor.plant import Allow, Commands
-from shopfloor.samples import Misconfigured, Quality
-from tests.pipeline.hands import AWAY, BEGIN, Bench, ShelfConfig, Store, SumConfig, state, until
+from shopfloor.samples import Batch, Misconfigured, Quality, Rejected
+from tests.pipeline.hands import AWAY, BEGIN, Bench, Shelf, ShelfConfig, Store, SumConfig, state, until
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,8 @@ async def test_a_lost_sink_gets_everything_when_it_is_back(bench: Bench, caplog:
                 bench.machine.give(float(i))
             await until(lambda: state(pipeline, "shelf") == "waiting" and bench.store.entered > 5, "several tries")
             assert pipeline.live.get("press-1/PV") is not None
-            assert next(c for c in pipeline.components() if c.name == "shelf").lag_entries >= 18
+            shelf = pipeline.components
+            await until(lambda: next(c for c in shelf() if c.name == "shelf").lag_entries >= 18, "all of it waits")
             bench.store.away = None
             await until(lambda: len(bench.store.values) == 20, "everything")
             assert bench.store.values == [float(i) for i in range(20)]
@@ -163,6 +164,33 @@ async def test_refused_samples_become_dead_letters_and_the_rest_goes_on(bench: B
         assert await balanced(pipeline)
 
 
+async def test_samples_refused_for_several_reasons_are_dead_letters_each_for_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them at once: the batch is offered once more, without them."""
+    offered: list[int] = []
+
+    async def write(shelf: Shelf, _: int, batch: Batch) -> None:
+        offered.append(len(batch))
+        bad = {i: f"no order {sample.value}" for i, sample in enumerate(batch) if isinstance(sample.value, str)}
+        if bad:
+            raise Rejected.each(bad)
+        shelf.store.samples.extend(batch)
+
+    monkeypatch.setattr(Shelf, "write", write)
+    async with bench.running() as pipeline:
+        bench.machine.give(1.0, "a", 2.0, "b", "a")
+        await until(lambda: bench.store.values == [1.0, 2.0], "the good ones")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+        found = {letter.reason: [one.value for one in letter.samples] for letter in await pipeline.dead_letters()}
+        assert found == {"no order a": ["a", "a"], "no order b": ["b"]}
+        rows = [row for row in await pipeline.ledger() if row.reader == "shelf" and row.outcome == "rejected"]
+        assert sum(row.samples for row in rows) == 3
+        assert await balanced(pipeline)
+    assert offered[-1] == 2
+    assert offered[:-1] == [5] * (len(offered) - 1)
+
+
 async def test_refused_samples_are_offered_again_to_the_sink_that_refused_them(bench: Bench) -> None:
     """What it refuses once more is a dead letter again; no other sink and no processor gets it twice."""
     bench.store.refuse = lambda sample: sample.value in (7.0, 8.0)
@@ -225,7 +253,7 @@ async def test_a_processor_that_stumbles_goes_on_from_its_last_commit(bench: Ben
         await until(lambda: 3.0 in bench.store.values, "the first sum")
         bench.machine.give("poison")
         await until(lambda: state(pipeline, "sum") == "failed", "the failure")
-        assert "poison" in bench.store.values, "the sink gets it all the same"
+        await until(lambda: "poison" in bench.store.values, "the sink gets it all the same")
 
 
 async def test_the_clock_is_journalled_for_processors_and_goes_to_no_sink(bench: Bench) -> None:

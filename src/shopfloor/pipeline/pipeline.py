@@ -61,7 +61,11 @@ class Pipeline:
         """Open the journal and start every component."""
         plant, clock = self.plant, self._clock
         self._journal = journal = await SqliteJournal.open(
-            plant.journal.path, plant.journal.keep, plant.journal.when_full, clock
+            plant.journal.path,
+            plant.journal.keep,
+            plant.journal.when_full,
+            clock,
+            exact=[processor.name for processor in plant.processors],
         )
         try:
             await self.commands.__aenter__()
@@ -135,8 +139,12 @@ class Pipeline:
         """Journal the time once a second: the only clock that processors see (docs/specs/time.md)."""
         while True:
             now = self._clock()
-            with contextlib.suppress(Unavailable):
+            try:
                 await self._journal.append(Batch("$clock", now, ("$clock/tick",), (now,), (now,)))
+            except Unavailable:
+                pass  # the components say so
+            except Exception:
+                logger.exception("the clock could not be journalled; it will be tried again")
             await asyncio.sleep(1 - self._clock() / 1e9 % 1)
 
     def _inbox(self, config: SinkConfig) -> Inbox | None:
@@ -191,7 +199,8 @@ class Pipeline:
         now = self._clock()
         try:
             async with asyncio.timeout(EDIT_SECONDS):
-                await self._journal.append(Batch("$edit", now, (f"$edit/{machine}",), (now,), (edit,)))
+                said = Batch("$edit", now, (f"$edit/{machine}",), (now,), (edit,))
+                await self._journal.append(said, only_awaited=True)
         except TimeoutError as error:
             raise Unavailable("the journal is full; it takes nothing until its readers have caught up") from error
         return now

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from shopfloor.plant import Plant, SinkConfig, SourceConfig
+from shopfloor.plant import HistorianConfig, Plant, SinkConfig, SourceConfig
 from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.seams import Connection, Source
 
@@ -28,12 +28,17 @@ class Probed(msgspec.Struct, frozen=True):
 
 
 async def probe(plant: Plant) -> AsyncIterator[Probed]:
-    """Connect every source and sink, one after the other, look at what the sources could acquire, and leave again."""
-    tried: list[SourceConfig | SinkConfig] = [*plant.sources, *plant.sinks]
+    """Connect every source, sink and historian, one after the other, look at what could be had, and leave again."""
+    tried: list[SourceConfig | SinkConfig | HistorianConfig] = [*plant.sources, *plant.sinks]
+    if plant.historian is not None:
+        tried.append(plant.historian)
     for config in tried:
         troubles: Sequence[str] = ()
         try:
-            async with asyncio.timeout(PATIENCE) as patience, config.probe() as connection:
+            there = config.probe()
+            if there is None:
+                continue
+            async with asyncio.timeout(PATIENCE) as patience, there as connection:
                 patience.reschedule(asyncio.get_running_loop().time() + PATIENCE)
                 troubles = await _troubles(connection)
         except Unavailable as error:

@@ -44,6 +44,10 @@ class ProcessorRunner(Runner):
         """Entries that it has not folded yet."""
         return self._journal.lag(max(self._folded, self._reader.position)) if self._reader else (0, 0)
 
+    def dropped(self) -> int:
+        """Samples that the journal dropped before it took them, since the start."""
+        return self._reader.dropped() if self._reader else 0
+
     async def work(self) -> None:
         """Take up the last state and fold everything behind it."""
         self._reader = reader = await self._journal.reader(self.name)

@@ -8,14 +8,15 @@ the other components.
 
 import asyncio
 import contextlib
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import timedelta
 from typing import ClassVar, Final, Literal
 
 import structlog
 
+from shopfloor.pipeline.backoff import Backoff
 from shopfloor.pipeline.status import ComponentStatus, State
 from shopfloor.plant import ComponentConfig, format_duration
 from shopfloor.samples import Misconfigured, Unavailable
@@ -23,11 +24,11 @@ from shopfloor.samples import Misconfigured, Unavailable
 logger: Final = structlog.get_logger("shopfloor.pipeline")
 
 FIRST_DELAY: Final = 0.25
+"""Seconds that the first pause takes at most."""
 LONGEST_DELAY: Final = 30.0
-LONGEST_ASKED: Final = 3600.0
-"""The longest that the other side may ask us to stay away: a mistaken date must not silence a component for a year."""
 STABLE: Final = 10.0
 """Seconds that a component must have run before its next trouble counts as the first."""
+_A_MINUTE: Final = 60
 
 
 class Runner(ABC):
@@ -43,9 +44,11 @@ class Runner(ABC):
         self._clock = clock
         self._state: State = "starting"
         self._since = clock()
+        self._dropped_before = 0
         self._error = ""
         self._error_at = 0
         self._restarts = 0
+        self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         self._asked = 0.0
         """Seconds for which the other side asked us to stay away."""
         self._lost_at: float | None = None
@@ -65,6 +68,10 @@ class Runner(ABC):
     def lag(self) -> tuple[int, int]:
         """Entries not taken yet and the time of reception of the oldest of them."""
         return 0, 0
+
+    def dropped(self) -> int:
+        """Samples that the journal dropped before it could take them, since the start."""
+        return 0
 
     def start(self, delay: float = 0.0) -> None:
         """Begin after ``delay`` seconds; returns at once."""
@@ -120,30 +127,37 @@ class Runner(ABC):
             samples=self.samples,
             lag_entries=entries,
             lag_seconds=max(0.0, (self._clock() - oldest) / 1e9) if oldest else 0.0,
+            dropped=self.dropped() - self._dropped_before,
         )
 
-    def running(self) -> None:
-        """To be called by ``work`` once it is connected: says the return after a loss."""
+    @property
+    def lost(self) -> bool:
+        """Whether its loss was said, and its return not yet."""
+        return self._lost_at is not None
+
+    def running(self, waiting: int | None = None) -> None:
+        """To be called by ``work`` once it is connected, or has shown that it is of use: says the return after a loss.
+
+        ``waiting``: entries that waited for it then, by default as many as do now.
+        """
         self._running_at = asyncio.get_running_loop().time()
         self._enter("running")
         if self._lost_at is not None:
             away = time.monotonic() - self._lost_at
-            entries, _ = self.lag()
             self._lost_at = None
             logger.info(
                 f"{self.kind} {self.name} is back",
                 component=self.name,
-                away=format_duration(round(away * 10) * 10**8),
-                buffered_entries=entries,
+                away=_said(away),
+                buffered_entries=self.lag()[0] if waiting is None else waiting,
             )
 
     def _enter(self, state: State) -> None:
         if state != self._state:
-            self._state, self._since = state, self._clock()
+            self._state, self._since, self._dropped_before = state, self._clock(), self.dropped()
 
     async def _supervise(self, start_delay: float) -> None:
         await self._nap(start_delay)
-        delay = FIRST_DELAY
         while True:
             self._wake.clear()
             if self._paused:
@@ -155,17 +169,15 @@ class Runner(ABC):
             if self._stopping:  # what failed while leaving has swallowed the cancellation
                 return
             if self._running_at is not None and asyncio.get_running_loop().time() - self._running_at > STABLE:
-                delay = FIRST_DELAY
+                self._backoff.reset()
                 self._said = ""
             if again == "now":
                 continue
             if again == "never":
                 await self._wake.wait()
-                delay = FIRST_DELAY
+                self._backoff.reset()
                 continue
-            jittered = delay * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-            await self._nap(max(jittered, min(self._asked, LONGEST_ASKED)))
-            delay = min(delay * 2, LONGEST_DELAY)
+            await self._nap(self._backoff.pause(self._asked))
 
     async def _nap(self, seconds: float) -> None:
         """Wait, unless a person wants something."""
@@ -232,3 +244,10 @@ class Runner(ABC):
                 )
             self._lost_at = self._lost_at if self._lost_at is not None else time.monotonic()
         self._enter(state)
+
+
+def _said(seconds: float) -> str:
+    """How long, for people: after days nobody wants milliseconds."""
+    if seconds < _A_MINUTE:
+        return format_duration(max(1, round(seconds * 10)) * 10**8)
+    return str(timedelta(seconds=round(seconds)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from shopfloor.journal import Entry, Tally, addressed
+from shopfloor.journal import THINNED, Entry, Tally, addressed
 from shopfloor.plant import passes
 from shopfloor.samples import Batch
 
@@ -26,6 +26,9 @@ class Selection:
         if batch is None:
             tallies.append(Tally(entry.offset, entry.source, "dropped", entry.samples, entry.received, DAMAGED))
             return None
+        if entry.samples > len(batch):
+            gone = entry.samples - len(batch)
+            tallies.append(Tally(entry.offset, entry.source, "dropped", gone, entry.received, THINNED))
         if (retried := addressed(entry.source)) is not None:
             reader, source = retried
             if reader != self._reader:

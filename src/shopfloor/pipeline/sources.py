@@ -78,11 +78,12 @@ class SourceRunner(Runner):
         if not len(batch) and batch.checkpoint is None and not batch.lost_before:
             return
         batch.source = self.name
+        again = batch.checkpoint is not None  # then it comes again when we stop before it is stored
         try:
-            await self._journal.append(batch)
+            await self._journal.append(batch, only_awaited=again)
         except ValueError as error:
             batch = self._storable(batch, str(error))
-            await self._journal.append(batch)
+            await self._journal.append(batch, only_awaited=again)
         self._live.take(batch)
         self._tags.update(batch.tags)
         self.samples += len(batch)

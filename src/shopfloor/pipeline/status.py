@@ -29,3 +29,5 @@ class ComponentStatus(msgspec.Struct, frozen=True):
     """Journal entries that it has not taken yet; 0 for sources."""
     lag_seconds: float = 0.0
     """Age of the oldest entry that it has not taken yet."""
+    dropped: int = 0
+    """Samples that the journal dropped before it could take them, since it entered this state."""
