@@ -34,6 +34,8 @@ class History:
     ideal: int = 3
     kinds: dict[int, str] = field(default_factory=dict)
     """Instants that are no shift: "break" or "off"."""
+    stale: int | None = None
+    """How long a state holds."""
 
     def raw(self, time: int, now: int) -> object:
         """The class of an instant without the calendar; "stop" for one that is not judged yet."""
@@ -42,6 +44,8 @@ class History:
             return TimeClass.UNKNOWN
         when, value, good = said[-1]
         if not good or any(when < loss <= time for loss in self.losses):
+            return TimeClass.UNKNOWN
+        if self.stale is not None and time >= when + self.stale:
             return TimeClass.UNKNOWN
         return MEANING.get(value, TimeClass.UNKNOWN)  # type: ignore[call-overload]
 
@@ -80,22 +84,61 @@ class History:
                 found[classes[time]] += 1
         return found
 
+    def tells(self) -> "Tells":
+        """What the counter of good units tells."""
+        return Tells(self.good, self.losses, modulus=self.modulus)
+
     def made(self) -> list[tuple[int, int, bool]]:
         """Units: when, how many, and whether over unknown time."""
+        return self.tells().made()
+
+
+@dataclass
+class Tells:
+    """What a tag that counts units tells, instant by instant."""
+
+    told: Sequence[Told]
+    losses: Sequence[int] = ()
+    counting: str = "counter"
+    modulus: int | None = None
+    stale: int | None = None
+
+    def knows(self, time: int) -> bool:
+        """Whether at an instant a count holds: the last that was said is one, and its source is there since."""
+        said = [told for told in self.told if told[0] <= time]
+        if not said:
+            return False
+        when, value, good = said[-1]
+        if not good or not isinstance(value, int) or value < 0:
+            return False
+        if any(when < loss <= time for loss in self.losses):
+            return False
+        # Who tells each unit has made none while he is silent.
+        return self.counting == "event" or self.stale is None or time < when + self.stale
+
+    def made(self) -> list[tuple[int, int, bool]]:
+        """Units: when, how many, and whether over time in which nothing was known."""
         found: list[tuple[int, int, bool]] = []
         last: tuple[int, int] | None = None
-        doubt = False
-        for time, value, good in self.good:
+        for time, value, good in self.told:
             if not good or not isinstance(value, int) or value < 0:
-                doubt = True
+                continue
+            if self.counting == "event":
+                found += [(time, value, not self.knows(time - 1))] if value else []
                 continue
             if last is not None:
-                missed = doubt or any(last[0] < loss < time for loss in self.losses)
-                change = value - last[1]
-                if change < 0:
-                    over = change + self.modulus if self.modulus is not None and last[1] < self.modulus else None
-                    change = over if over is not None and self.modulus and over < self.modulus / 2 else value
-                if change:
-                    found.append((time, change, missed))
-            last, doubt = (time, value), False
+                missed = not all(self.knows(instant) for instant in range(last[0], time))
+                if self.counting == "pulse":
+                    change = int(value > 0 and last[1] == 0 and not missed)
+                else:
+                    change = self._increase(last[1], value)
+                found += [(time, change, missed)] if change else []
+            last = time, value
         return found
+
+    def _increase(self, before: int, value: int) -> int:
+        change = value - before
+        if change < 0:
+            over = change + self.modulus if self.modulus is not None and before < self.modulus else None
+            change = over if over is not None and self.modulus and over < self.modulus / 2 else value
+        return change

@@ -7,8 +7,9 @@ from math import inf, nan
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shopfloor.kpi.counting import Counting, increased, quantity_of, units
+from shopfloor.kpi.counting import Counting, increased, units
 from shopfloor.kpi.facts import BAD, Known, Timeline
+from shopfloor.kpi.timeline import quantity_of
 
 Told = tuple[int, Known]
 
@@ -52,7 +53,8 @@ def plain(
             doubt = True
             continue
         if counting == "event":
-            found += [(time, now, False)] if now else []
+            missed = last is None or doubt or any(since < loss < time for loss in lost)
+            found += [(time, now, missed)] if now else []
         elif last is not None:
             missed = doubt or any(since < loss < time for loss in lost)
             if counting == "pulse":
@@ -142,6 +144,11 @@ def test_a_gap_makes_counters_doubtful_and_pulses_silent() -> None:
     assert counted([(1, 5), (9, 8)], 0, 10, "counter", None, [4]) == [(9, 3, True)]
     assert counted([(1, False), (9, True)], 0, 10, "pulse", None, [4]) == []
     assert counted([(1, 5), (4, BAD), (9, 8)], 0, 10, "counter", None, ()) == [(9, 3, True)]
+
+
+def test_of_the_first_event_behind_a_gap_nobody_knows_the_time_that_it_took() -> None:
+    assert counted([(1, 5), (3, 5), (9, 5)], 0, 10, "event", None, [4]) == [(1, 5, True), (3, 5, False), (9, 5, True)]
+    assert counted([(1, 5), (3, BAD), (9, 5)], 2, 10, "event", None, ()) == [(9, 5, True)]
 
 
 @pytest.mark.parametrize("value", [-1, -0.1, nan, inf, -inf, "5", "", None, b"5"])

@@ -146,14 +146,15 @@ def account(**given: int) -> Account:
         if name in set(TimeClass):
             found.times[TimeClass(name)] = value * MINUTE
         else:
-            setattr(found, name, value * MINUTE if name == "ideal" else value)
+            setattr(found, name, value * MINUTE if name in ("ideal", "uncounted", "uncounted_minor") else value)
     return found
 
 
 def test_nothing_planned_has_no_figures() -> None:
     """Not 0 and not 1: there is nothing that could have been better or worse."""
     found = figures(account(not_scheduled=400, planned_stop=80, outside=7))
-    assert {name for name, value in vars(found).items() if value is not None} == {"planned_seconds", "actual_seconds"}
+    times = {"planned_seconds", "actual_seconds", "uncounted_seconds"}
+    assert {name for name, value in vars(found).items() if value is not None} == times
 
 
 def test_no_unit_has_no_quality_and_so_no_oee() -> None:
@@ -176,6 +177,29 @@ def test_one_unit_without_an_ideal_cycle_is_enough() -> None:
 def test_unknown_all_the_time_has_no_figures_but_bounds_of_nothing() -> None:
     found = figures(account(unknown=480))
     assert (found.availability, found.oee, found.coverage) == (None, None, 0.0)
+
+
+def test_production_without_a_known_counter_is_left_out_of_performance_and_widens_the_bounds() -> None:
+    """Of 80 min of production the counter was known for 60: 54 / 60; the 20 may have made nothing, or as much."""
+    found = figures(account(production=80, unplanned_stop=20, uncounted=20, ideal=54, good=9, scrap=1))
+    assert (found.availability, found.state_coverage) == (0.8, 1.0)
+    assert (found.performance, found.coverage, found.uncounted_seconds) == (0.9, 0.8, 20 * 60)
+    assert found.oee == pytest.approx(0.8 * 0.9 * 0.9)
+    assert found.oee_low == pytest.approx(0.54 * 0.9)
+    assert found.oee_high == found.oee
+
+
+def test_no_counter_at_all_has_an_availability_and_nothing_else() -> None:
+    found = figures(account(production=80, unplanned_stop=20, uncounted=80))
+    assert (found.availability, found.performance, found.oee, found.oee_low) == (0.8, None, None, None)
+    assert (found.coverage, found.state_coverage) == (0.2, 1.0)
+
+
+def test_minor_stops_without_a_known_counter_are_left_out_where_they_are_a_loss_of_performance() -> None:
+    given = account(production=60, minor_stop=20, uncounted=10, uncounted_minor=10, ideal=45, good=1)
+    habit, iso = figures(given), figures(given, Policy("availability"))
+    assert (habit.performance, habit.coverage) == (0.75, 0.75)
+    assert (iso.performance, iso.coverage) == (0.9, 0.875)
 
 
 def test_a_stop_all_the_time_is_an_availability_of_0() -> None:
@@ -217,13 +241,28 @@ def test_nee_and_teep_by_hand() -> None:
 
 
 minutes = st.integers(0, 1000)
+
+
+def silent(found: Account, production: float, minor: float) -> Account:
+    """Of these shares of its production and its minor stops the counter is not known."""
+    found.uncounted = round(production * found.times[TimeClass.PRODUCTION])
+    found.uncounted_minor = round(minor * found.times[TimeClass.MINOR_STOP])
+    return found
+
+
+shares = st.sampled_from([0, 0, 0.25, 1])
 accounts = st.builds(
-    account,
-    **{name.value: minutes for name in TimeClass},
-    good=minutes,
-    scrap=minutes,
-    ideal=minutes,
-    incidents=st.integers(0, 5),
+    silent,
+    st.builds(
+        account,
+        **{name.value: minutes for name in TimeClass},
+        good=minutes,
+        scrap=minutes,
+        ideal=minutes,
+        incidents=st.integers(0, 5),
+    ),
+    shares,
+    shares,
 )
 
 
@@ -237,7 +276,7 @@ def test_the_bounds_hold_the_oee(given: Account, policy: Policy) -> None:
     assert found.oee_high is not None
     assert found.oee_low <= found.oee * (1 + 1e-12)
     assert found.oee <= found.oee_high * (1 + 1e-12)
-    if not given.times[TimeClass.UNKNOWN]:
+    if not given.times[TimeClass.UNKNOWN] and not found.uncounted_seconds:
         assert found.oee_low == found.oee == found.oee_high
         assert found.coverage == 1
     given.times[TimeClass.UNKNOWN] += MINUTE
@@ -253,7 +292,7 @@ def test_joined_windows_lie_between_their_parts(one: Account, other: Account, po
     parts = figures(one, policy), figures(other, policy)
     one += other
     whole = figures(one, policy)
-    for name in ("availability", "performance", "quality", "scrap_rate", "error_rate", "coverage"):
+    for name in ("availability", "performance", "quality", "scrap_rate", "error_rate", "coverage", "state_coverage"):
         told = [value for part in parts if (value := getattr(part, name)) is not None]
         if len(told) == 2:
             assert min(told) - 1e-9 <= getattr(whole, name) <= max(told) + 1e-9, name

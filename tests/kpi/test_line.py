@@ -69,7 +69,15 @@ class Plain:
     scrap: int
     outside: int
     units: list[tuple[int, int, bool]]
+    """When, how many, and whether nobody knows the time that they took."""
     incidents: Counter[TimeClass]
+    silent: list[int]
+    """The instants at which nothing is known of the good units."""
+
+    def uncounted(self, classes: list[TimeClass]) -> tuple[int, int]:
+        """Production and minor stops, by the classes of the line, of which no counter is known."""
+        found = Counter(classes[time] for time in self.silent)
+        return found[TimeClass.PRODUCTION], found[TimeClass.MINOR_STOP]
 
 
 def plain(machine: OneMachine, planned: dict[int, str], now: int) -> Plain:
@@ -85,8 +93,9 @@ def plain(machine: OneMachine, planned: dict[int, str], now: int) -> Plain:
             stops.append([time])
     inside = [sum(units for t, units, _ in one.made() if classes[t] not in OUTSIDE) for one in (history, scraps)]
     outside = sum(units for one in (history, scraps) for t, units, _ in one.made() if classes[t] in OUTSIDE)
-    made = [*history.made(), *scraps.made()]
-    return Plain(classes, stops, inside[0], inside[1], outside, made, history.incidents(0, now, now))
+    silent = [time for time in range(now) if not history.tells().knows(time)]
+    made = [(t, count, missed or t in silent) for t, count, missed in (*history.made(), *scraps.made())]
+    return Plain(classes, stops, inside[0], inside[1], outside, made, history.incidents(0, now, now), silent)
 
 
 def performed(units: list[tuple[int, int, bool]], classes: list[TimeClass]) -> tuple[int, int]:
@@ -144,6 +153,7 @@ def test_the_first_machine_down_by_an_independent_recomputation(
     assert (account.good, account.outside) == (machines[1].good, machines[1].outside)
     assert account.scrap == sum(machine.scrap for machine in machines)
     assert (account.ideal, account.beyond) == performed(machines[0].units, classes)
+    assert (account.uncounted, account.uncounted_minor) == machines[0].uncounted(classes)
 
 
 @settings(max_examples=100, deadline=None)
@@ -160,6 +170,7 @@ def test_the_bottleneck_and_the_sum_by_an_independent_recomputation(
     assert (account.good, account.outside) == (output.good, output.outside)
     assert account.scrap == sum(machine.scrap for machine in machines)
     assert (account.ideal, account.beyond) == performed(slowest.units, slowest.classes)
+    assert (account.uncounted, account.uncounted_minor) == slowest.uncounted(slowest.classes)
     assert (account.minor, account.incidents) == tuple(slowest.incidents[kind] for kind in STOPPED)
 
     account = window(line_of("sum", parts), calendar, 0, NOW)
@@ -170,6 +181,7 @@ def test_the_bottleneck_and_the_sum_by_an_independent_recomputation(
     assert account.good == sum(machine.good for machine in machines)
     assert account.scrap == sum(machine.scrap for machine in machines)
     assert account.ideal == sum(performed(machine.units, machine.classes)[0] for machine in machines)
+    assert account.uncounted == sum(machine.uncounted(machine.classes)[0] for machine in machines)
     for name, machine in zip(NAMES, machines, strict=True):
         stood = sum(kind in STOPPED for kind in machine.classes)
         count = sum(machine.incidents.values())

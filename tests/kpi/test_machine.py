@@ -94,6 +94,9 @@ def test_the_same_as_an_independent_recomputation(
     unknown = [missed or classes[time] is TimeClass.UNKNOWN for time, _, missed in made]
     assert account.beyond == sum(units for (_, units, _), doubt in zip(made, unknown, strict=True) if doubt)
     assert account.ideal == 3 * (account.good - account.beyond)
+    silent = Counter(classes[time] for time in range(now) if not history.tells().knows(time))
+    assert account.uncounted == silent[TimeClass.PRODUCTION]
+    assert account.uncounted_minor == silent[TimeClass.MINOR_STOP]
     outside = sum(units for time, units, _ in history.made() if classes[time] in OUTSIDE)
     assert account.outside == outside
     lost_time = sum(loss.time for loss in account.losses.values())

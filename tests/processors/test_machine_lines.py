@@ -96,7 +96,7 @@ def test_the_line_stands_with_the_first_machine_that_stands() -> None:
     assert line["performance"] == pytest.approx(2220 * 10 / (370 * 60))
     assert line["quality"] == pytest.approx(2150 / 2210)
     assert line["machines"] == ["filler", "capper", "packer"]
-    assert line["formula"] == "shopfloor-oee-1/minor stops: performance/line: first_down"
+    assert line["formula"] == "shopfloor-oee-2/minor stops: performance/line: first_down"
 
 
 def test_the_line_is_as_its_bottleneck() -> None:
@@ -138,7 +138,7 @@ def test_an_area_and_the_site_are_the_sums_of_their_lines() -> None:
     assert (hall["area"], hall["lines"]) == ("hall", ["bottling", "stamping"])
     assert (site["site"], site["formula"]) == (
         "bremen",
-        "shopfloor-oee-1/minor stops: performance/line: sum of lines",
+        "shopfloor-oee-2/minor stops: performance/line: sum of lines",
     )
 
 

@@ -53,7 +53,11 @@ class Account:
     without_ideal: Quantity = 0
     """Units without an ideal cycle: with any of them there is no performance."""
     beyond: Quantity = 0
-    """Units that a counter went on by over unknown time: made, but nobody knows when."""
+    """Units that were counted over unknown time: made, but nobody knows how long it took."""
+    uncounted: int = 0
+    """Of the production the time in which nothing is known of the counter: it cannot be set against units."""
+    uncounted_minor: int = 0
+    """Likewise of the minor stops."""
     outside: Quantity = 0
     """Units made in time that was not planned; they are in neither ``good`` nor ``scrap``."""
     minor: int = 0
@@ -114,6 +118,8 @@ class Account:
         self.ideal += other.ideal
         self.without_ideal += other.without_ideal
         self.beyond += other.beyond
+        self.uncounted += other.uncounted
+        self.uncounted_minor += other.uncounted_minor
         self.outside += other.outside
         self.minor += other.minor
         self.incidents += other.incidents

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from math import isfinite
 from operator import le
 from typing import Literal, NamedTuple, cast
 
 from shopfloor.kpi.account import Quantity
-from shopfloor.kpi.facts import BAD, Known, Timeline
+from shopfloor.kpi.facts import BAD, Timeline
+from shopfloor.kpi.timeline import quantity_of
 
 Counting = Literal["counter", "pulse", "event"]
 
@@ -19,15 +19,6 @@ class Units(NamedTuple):
     quantity: Quantity
     beyond: bool
     """Whether they were made over time of which nothing is known, so that nobody knows when."""
-
-
-def quantity_of(value: Known) -> Quantity | None:
-    """A count; None for what cannot be one: text, NaN, a negative number."""
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int | float) and value >= 0 and isfinite(value):
-        return value
-    return None
 
 
 def units(
@@ -45,10 +36,7 @@ def units(
     and such that are no count move nothing.
     """
     if counting == "event":
-        for time, value in timeline.between(start, end):
-            quantity = quantity_of(value)
-            if quantity:
-                yield Units(time, quantity, beyond=False)
+        yield from _events(timeline, start, end, gap)
         return
     _, last, doubt = baseline(timeline, start)
     for time, value in zip(*timeline.changes(start, end), strict=True):
@@ -65,6 +53,17 @@ def units(
             elif increase := increased(last, now, modulus):
                 yield Units(time, increase, beyond=missed)
         last, doubt = now, False
+
+
+def _events(timeline: Timeline, start: int, end: int, gap: Callable[[int, int], bool] | None) -> Iterator[Units]:
+    """Units that each sample tells for itself. The first one behind a gap ended in time of which nothing is known."""
+    since = timeline.last(start - 1)
+    known = since >= 0 and quantity_of(timeline.value_at(since)) is not None
+    for time, value in timeline.between(start, end):
+        quantity = quantity_of(value)
+        if quantity:
+            yield Units(time, quantity, beyond=not known or (gap is not None and gap(since, time)))
+        since, known = time, quantity is not None
 
 
 def increased(last: Quantity, now: Quantity, modulus: int | None) -> Quantity:

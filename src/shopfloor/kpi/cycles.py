@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from shopfloor.kpi.account import Account, Quantity
-from shopfloor.kpi.counting import quantity_of
 from shopfloor.kpi.facts import BAD, NEVER, Facts, Known, Role
 from shopfloor.kpi.orders import Orders
 from shopfloor.kpi.production import Production
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.spread import CycleTimes
+from shopfloor.kpi.timeline import quantity_of
 
 Kind = Literal["cycle", "interrupted", "several"]
 """``cycle``: its length is known. ``interrupted``: it did not run all the time, or part of it is unknown.

@@ -2,7 +2,8 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
+from operator import sub
 from typing import Any, Final, Literal, NamedTuple
 
 from shopfloor.kpi.column import BAD, Bad, Known, pack, unpack
@@ -32,6 +33,8 @@ Role = Literal[
 
 _STATES: Final = frozenset({"state", "mode"})
 """Roles out of which states are derived."""
+_COUNTS: Final = frozenset({"good", "scrap", "total"})
+"""Roles that count units."""
 _NAMES: Final = frozenset({"product", "order"})
 """Roles out of which it is derived what is made: a name holds until another one is said."""
 _EACH: Final = frozenset({"cycle_time"})
@@ -71,8 +74,8 @@ class Presence:
         return self.losses[bisect_left(self.losses, start) : bisect_left(self.losses, end)]
 
     def forget(self, before: int) -> None:
-        """Drop what was before."""
-        del self.losses[: bisect_left(self.losses, before)]
+        """Drop what was before, all but the last: what was said before it holds no more."""
+        del self.losses[: max(bisect_left(self.losses, before) - 1, 0)]
 
 
 class Edit(NamedTuple):
@@ -153,6 +156,10 @@ class Facts:
             return (
                 touched if touched.end == NEVER else Touched(touched.start, self.lines[role].next_said(touched.start))
             )
+        if role in _COUNTS and touched is not None and touched.end != NEVER:
+            # What the next count adds is more or less now, and a bad value is none.
+            count = self.lines[role].next_count(touched.end - 1)
+            touched = Touched(touched.start, max(touched.end, min(count + 1, NEVER)))
         return self._stir(touched) if role in _STATES else touched
 
     def _says_more(self, role: Role, before: int, time: int) -> bool:
@@ -205,9 +212,13 @@ class Facts:
 
     def missed(self, role: Role, since: int, until: int) -> bool:
         """Whether something may have been missed between two samples of a role."""
-        presence = self.presence.get(self.sources.get(role, ""))
         stale = self._stale is not None and since + self._stale < until
-        return stale or (presence is not None and presence.next(since) < until)
+        return stale or self.away(role, since, until)
+
+    def away(self, role: Role, since: int, until: int) -> bool:
+        """Whether the source of a role was lost between two of its samples."""
+        presence = self.presence.get(self.sources.get(role, ""))
+        return presence is not None and presence.next(since) < until
 
     def broken(self, role: Role, since: int, until: int) -> bool:
         """Whether something may have been missed anywhere between two samples of a role."""
@@ -225,8 +236,26 @@ class Facts:
         presence = self.presence.get(self.sources.get(role, ""))
         return self._stale is None and (presence is None or presence.next(start) == NEVER)
 
-    def told(self, role: Role, start: int, end: int) -> Iterator[tuple[int, int, Known]]:
-        """From when until when which value is known, from ``start`` to ``end``; nothing where nothing is."""
+    def unbroken(self, role: Role, start: int, end: int, *, stale: bool = True) -> bool:
+        """Whether it is clear at a glance that from ``start`` to ``end`` what was said last held.
+
+        ``stale``: whether a value holds only so long.
+        """
+        line, presence = self.lines[role], self.presence.get(self.sources.get(role, ""))
+        since = line.last(start)
+        if since < 0 or (presence is not None and presence.next(since) < end):
+            return False
+        if not stale or self._stale is None:
+            return True
+        times = sorted((since, *line.changes(start + 1, end)[0], *line.repeats(start + 1, end), end))
+        longest: int = max(map(sub, islice(times, 1, None), times))
+        return longest <= self._stale
+
+    def told(self, role: Role, start: int, end: int, *, stale: bool = True) -> Iterator[tuple[int, int, Known]]:
+        """From when until when which value is known, from ``start`` to ``end``; nothing where nothing is.
+
+        ``stale``: whether a value holds only so long.
+        """
         line = self.lines[role]
         sampled = line.last(start)
         for begin, until, value in line.spells(start):
@@ -234,14 +263,14 @@ class Facts:
                 return
             if value is BAD:
                 continue
-            for first, last in self._holds(role, max(begin, sampled), until):
+            for first, last in self._holds(role, max(begin, sampled), until, stale=stale):
                 if last > start and first < end:
                     yield max(first, start), min(last, end), value
 
-    def _holds(self, role: Role, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    def _holds(self, role: Role, begin: int, end: int, *, stale: bool) -> Iterator[tuple[int, int]]:
         """How far a value reaches that is said at ``begin`` and repeated; at ``end`` something else is said."""
         line, presence = self.lines[role], self.presence.get(self.sources.get(role, ""))
-        if self._stale is not None:
+        if stale and self._stale is not None:
             since = last = begin
             for time in chain(line.repeats(begin + 1, end), (end,)):
                 until = last + self._stale if presence is None else min(last + self._stale, presence.next(last))

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from shopfloor.kpi.account import OUTSIDE, Account, TimeClass
 
-FORMULA: Final = "shopfloor-oee-1"
+FORMULA: Final = "shopfloor-oee-2"
 """Stored with every figure: two are compared only when they mean the same."""
 
 MinorStops = Literal["performance", "availability"]
@@ -40,7 +40,7 @@ class Figures:
     quality: float | None
     oee: float | None
     oee_low: float | None
-    """OEE if all the unknown time had been a stop."""
+    """OEE if all the unknown time had been a stop, and nothing had been made while the counter was not known."""
     oee_high: float | None
     """OEE if all the unknown time had been production as good as the rest."""
     nee: float | None
@@ -52,11 +52,15 @@ class Figures:
     health: float | None
     """0 to 100."""
     coverage: float | None
-    """The share of the planned time that is known."""
+    """The share of the planned time of which all is known that OEE is made of: the state, and in APT the counter."""
+    state_coverage: float | None
+    """The share of it of which the state is known: what availability is made of."""
     planned_seconds: float
     """PBT: what was planned for production, unknown time included."""
     actual_seconds: float
     """APT."""
+    uncounted_seconds: float
+    """What of APT is left out of performance: nothing is known of the counter."""
 
 
 def figures(account: Account, policy: Policy | None = None) -> Figures:
@@ -66,12 +70,14 @@ def figures(account: Account, policy: Policy | None = None) -> Figures:
     planned = account.length - sum(times[name] for name in OUTSIDE)
     unknown = times[TimeClass.UNKNOWN]
     known = planned - unknown
-    actual = times[TimeClass.PRODUCTION]
+    actual, uncounted = times[TimeClass.PRODUCTION], account.uncounted
     if policy.minor_stops == "performance":
         actual += times[TimeClass.MINOR_STOP]
+        uncounted += account.uncounted_minor
+    counted = actual - uncounted
     produced = account.produced
     availability = ratio(actual, known)
-    performance = None if account.without_ideal else ratio(account.ideal, actual)
+    performance = None if account.without_ideal else ratio(account.ideal, counted)
     quality = ratio(account.good, produced)
     rest = product(performance, quality)
     oee = product(availability, rest)
@@ -82,7 +88,7 @@ def figures(account: Account, policy: Policy | None = None) -> Figures:
         performance=performance,
         quality=quality,
         oee=oee,
-        oee_low=product(ratio(actual, planned), rest),
+        oee_low=product(ratio(counted, planned), rest),
         oee_high=product(ratio(actual + unknown, planned), rest),
         nee=product(ratio(actual + times[TimeClass.SETUP], known), rest),
         teep=product(oee, ratio(planned, account.length)),
@@ -91,9 +97,11 @@ def figures(account: Account, policy: Policy | None = None) -> Figures:
         scrap_rate=scrap_rate,
         error_rate=error_rate,
         health=_health(policy, oee, scrap_rate, error_rate),
-        coverage=ratio(known, planned),
+        coverage=ratio(known - uncounted, planned),
+        state_coverage=ratio(known, planned),
         planned_seconds=planned / 1e9,
         actual_seconds=actual / 1e9,
+        uncounted_seconds=uncounted / 1e9,
     )
 
 

@@ -236,6 +236,7 @@ class FirstDown(Flow):
         starts, names = [piece.start for piece in pieces], [piece.name for piece in pieces]
         self.machines[self._pace].production.account(made, starts, names, end)
         account.ideal, account.without_ideal, account.beyond = made.ideal, made.without_ideal, made.beyond
+        account.uncounted, account.uncounted_minor = made.uncounted, made.uncounted_minor
 
     def _pieces(self, start: int, end: int, calendar: Calendar, now: int) -> Iterator[LinePiece]:
         """As what the time counts, without a gap, until ``now``."""

@@ -1,15 +1,17 @@
 """How many units a machine made, when, and what they would have taken."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from shopfloor.kpi.account import OUTSIDE, Account, Quantity, TimeClass
-from shopfloor.kpi.counting import Units, quantity_of, rise, units
-from shopfloor.kpi.facts import NEVER, Facts, Role
+from shopfloor.kpi.counting import Units, rise, units
+from shopfloor.kpi.facts import NEVER, Facts, Known, Role
 from shopfloor.kpi.orders import Orders
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import key
+from shopfloor.kpi.timeline import quantity_of
 
 _TREATED: Final = {TimeClass.UNKNOWN: TimeClass.UNKNOWN} | dict.fromkeys(OUTSIDE, TimeClass.NOT_SCHEDULED)
 
@@ -21,6 +23,7 @@ class Production:
         """A view of the facts: what comes in later is seen."""
         self._spec = spec
         self._facts = facts
+        self._counted, self._producing = spec.counted, spec.producing
         self.orders = Orders(spec, facts)
 
     def units(self, role: Role, start: int, end: int) -> Iterator[Units]:
@@ -31,6 +34,8 @@ class Production:
 
     def _gap(self, role: Role, start: int) -> Callable[[int, int], bool] | None:
         facts = self._facts
+        if self._spec.counting == "event":  # who tells each unit has made none while he is silent
+            return lambda since, until: facts.away(role, since, until)
         if facts.whole(role, facts.lines[role].last(start - 1)):
             return None
         return lambda since, until: facts.missed(role, since, until)
@@ -38,7 +43,7 @@ class Production:
     def between(self, start: int, end: int) -> list[tuple[int, Quantity, Quantity]]:
         """When how many good units and how much scrap were counted, from ``start`` on, before ``end``."""
         found: dict[int, dict[Role, Quantity]] = {}
-        for role in self._spec.counted:
+        for role in self._counted:
             for unit in self.units(role, start, end):
                 made = found.setdefault(unit.time, {"good": 0, "scrap": 0, "total": 0})
                 made[role] += unit.quantity
@@ -50,12 +55,12 @@ class Production:
 
     def times(self, start: int, end: int) -> list[int]:
         """When units were counted, each time once."""
-        return sorted({unit.time for role in self._spec.counted for unit in self.units(role, start, end)})
+        return sorted({unit.time for role in self._counted for unit in self.units(role, start, end)})
 
     def before(self, time: int) -> int | None:
         """When the last unit before ``time`` was counted."""
         latest: int | None = None
-        for role in self._spec.counted:
+        for role in self._counted:
             found = self.last(role, time, -1 if latest is None else latest)
             latest = latest if found is None else found
         return latest
@@ -77,17 +82,23 @@ class Production:
 
     def after(self, time: int) -> int | None:
         """When the first unit at or after ``time`` was counted."""
-        found = (next(self.units(role, time, NEVER), None) for role in self._spec.counted)
+        found = (next(self.units(role, time, NEVER), None) for role in self._counted)
         return min((unit.time for unit in found if unit is not None), default=None)
 
     def account(self, account: Account, starts: Sequence[int], names: Sequence[TimeClass], end: int) -> None:
         """Add the units of a stretch, whose pieces begin at ``starts`` and count as ``names``."""
+        if not starts or not self._counted:
+            return
+        pace = self._counted[0]
+        plain = self._plain(pace, starts[0], end)
+        if silent := self._silent(pace, starts[0], end, plain):
+            starts, names = _left_out(account, starts, names, end, silent)
         made: dict[Role, Quantity] = {"good": 0, "scrap": 0, "total": 0}
         spans = list(_spans(starts, names, end))
-        for role in self._spec.counted:
-            producing = role in self._spec.producing
+        for role in self._counted:
+            producing = role in self._producing
             for start, until, name in spans:
-                for found in self._counted(role, start, until):
+                for found in self._told(role, start, until, plain if role == pace and len(spans) == 1 else None):
                     if name in OUTSIDE:
                         account.outside += found.quantity if producing else 0
                         continue
@@ -98,8 +109,42 @@ class Production:
                         self._perform(account, found, name)
         account.good, account.scrap = self._split(made)
 
-    def _counted(self, role: Role, start: int, end: int) -> Iterator[Units]:
-        """The units of a span; of one product and one reason of scrap as one, where they are plain."""
+    def _plain(self, role: Role, start: int, end: int) -> int | None:
+        """By how much a counter went on, where that is plain and nothing may have been missed."""
+        if self._spec.counting != "counter":
+            return None
+        if self._gap(role, start) is not None and not self._facts.unbroken(role, start - 1, end):
+            return None
+        return rise(self._facts.lines[role], start, end)
+
+    def _silent(self, role: Role, start: int, end: int, plain: int | None) -> list[tuple[int, int]]:
+        """When nothing is known of a counter: its source is away, it is bad, or it has said nothing yet.
+
+        Nearly always there is no such time: ``plain`` says that it only rose.
+        """
+        line = self._facts.lines[role]
+        if plain:
+            return []
+        stale = self._spec.counting != "event"
+        if self._facts.unbroken(role, start, end, stale=stale):
+            _, values = line.changes(start + 1, end)
+            if _all_counts((line.value_at(start), *values)):
+                return []
+        silent: list[tuple[int, int]] = []
+        at = start
+        for begin, until, value in self._facts.told(role, start, end, stale=stale):
+            if quantity_of(value) is None:
+                continue
+            if begin > at:
+                silent.append((at, begin))
+            at = until
+        return [*silent, (at, end)] if at < end else silent
+
+    def _told(self, role: Role, start: int, end: int, plain: int | None) -> Iterator[Units]:
+        """The units of a span; of one product and one reason of scrap as one, where they are plain.
+
+        ``plain``: by how much the counter went on in it; None: that is to be found out.
+        """
         if self._spec.counting != "counter":
             yield from self.units(role, start, end)
             return
@@ -109,7 +154,7 @@ class Production:
         if role == "scrap" and "scrap_reason" in self._facts.lines:
             cuts.update(self._facts.lines["scrap_reason"].changes(start + 1, end)[0])
         for first, last in pairwise(sorted(cuts)):
-            more = rise(self._facts.lines[role], first, last) if self._gap(role, first) is None else None
+            more = plain if plain is not None and len(cuts) == 2 else self._plain(role, first, last)  # noqa: PLR2004
             if more is None:
                 yield from self.units(role, first, last)
             elif more:
@@ -136,6 +181,32 @@ class Production:
     def _why(self, time: int) -> str:
         code = key(self._facts.value_at("scrap_reason", time))
         return "" if code in (None, "", "0") else self._spec.scrap_reasons.get(code, code)
+
+
+def _all_counts(values: Sequence[Known]) -> bool:
+    """Whether each of these can be a count; whole numbers, of which there are many, are looked at as one."""
+    if set(map(type, values)) == {int}:
+        return min(cast("Sequence[int]", values)) >= 0
+    return all(quantity_of(value) is not None for value in values)
+
+
+def _left_out(
+    account: Account, starts: Sequence[int], names: Sequence[TimeClass], end: int, silent: Sequence[tuple[int, int]]
+) -> tuple[list[int], list[TimeClass]]:
+    """Note how long the counter was not known; the pieces again, in which that time is as unknown to units."""
+    edges = [edge for span in silent for edge in span]
+    marks = sorted({*starts, *edges} - {end})
+    kinds: list[TimeClass] = []
+    for begin, until in pairwise((*marks, end)):
+        name = names[bisect_right(starts, begin) - 1]
+        if bisect_right(edges, begin) % 2:
+            if name is TimeClass.PRODUCTION:
+                account.uncounted += until - begin
+            elif name is TimeClass.MINOR_STOP:
+                account.uncounted_minor += until - begin
+            name = name if name in OUTSIDE else TimeClass.UNKNOWN
+        kinds.append(name)
+    return marks, kinds
 
 
 def _spans(starts: Sequence[int], names: Sequence[TimeClass], end: int) -> Iterator[tuple[int, int, TimeClass]]:

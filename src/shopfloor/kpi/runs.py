@@ -141,14 +141,14 @@ class Runs:
         }
 
     def load(self, known: Mapping[str, Any]) -> None:
-        """What ``dump`` gave; where the plant file was changed since, everything is looked at again."""
+        """What ``dump`` gave; where plant file or formula were changed since, everything is looked at again."""
         self._given = {(run.kind, run.start): run for run in msgspec.convert(known["given"], list[RunResult])}
         self._before = {(kind, start): msgspec.convert(one, Account) for kind, start, one in known["before"]}
         self._floor, self._now = known["floor"], known["now"]
         self._news.load(known["news"])
         self._standing = msgspec.convert(known["standing"], tuple[Any, ...])
-        if known["plan"] != self._windows.plan():
-            self._news.add(Touched(self._floor, self._now), "the plant file was changed")
+        if why := self._windows.outdated(known["plan"]):
+            self._news.add(Touched(self._floor, self._now), why)
 
 
 def _why(touched: Sequence[tuple[Touched, str]], start: int, end: int) -> str:

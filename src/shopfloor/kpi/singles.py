@@ -107,11 +107,11 @@ class Singles:
         }
 
     def load(self, known: Mapping[str, Any]) -> None:
-        """What ``dump`` gave; where the plant file was changed since, everything is looked at again."""
+        """What ``dump`` gave; where plant file or formula were changed since, everything is looked at again."""
         self._ends, self._marks = array("q", known["ends"]), array("Q", known["marks"])
         self._news.load(known["news"])
         self._now = known["now"]
-        if known["plan"] != self._windows.plan() and self._ends:
+        if self._windows.outdated(known["plan"]) and self._ends:
             self._news.add(Touched(self._ends[0], self._now), "")
 
 

@@ -4,9 +4,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, islice
+from math import isfinite
 from operator import eq
 from typing import Any, Final, NamedTuple
 
+from shopfloor.kpi.account import Quantity
 from shopfloor.kpi.column import BAD, MOST, Column, Known
 
 NEVER: Final = 2**63 - 1
@@ -23,6 +25,15 @@ class Touched(NamedTuple):
 def same(one: Known, other: Known) -> bool:
     """Whether two values are the same thing: 1, 1.0 and true are not."""
     return one is other or (type(one) is type(other) and one == other)
+
+
+def quantity_of(value: Known) -> Quantity | None:
+    """A count; None for what cannot be one: text, NaN, a negative number."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float) and value >= 0 and isfinite(value):
+        return value
+    return None
 
 
 class Timeline:
@@ -175,6 +186,14 @@ class Timeline:
         at = self.next(time + 1)
         for begin, _, value in self.spells(at) if at < NEVER else ():
             if value is not BAD and value is not None:
+                return max(begin, at)
+        return NEVER
+
+    def next_count(self, time: int) -> int:
+        """When the first sample at or after ``time`` comes that can be a count; NEVER when there is none."""
+        at = self.next(time)
+        for begin, _, value in self.spells(at) if at < NEVER else ():
+            if quantity_of(value) is not None:
                 return max(begin, at)
         return NEVER
 

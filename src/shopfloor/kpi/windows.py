@@ -16,6 +16,7 @@ from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Cell, Stretch, Window, WindowKind
 from shopfloor.kpi.evaluated import Evaluated, Stood
 from shopfloor.kpi.facts import NEVER, Touched
+from shopfloor.kpi.figures import FORMULA
 from shopfloor.kpi.running import Stop
 from shopfloor.kpi.running_cell import RunningCell
 
@@ -400,7 +401,7 @@ class Windows:
         }
 
     def load(self, known: Mapping[str, Any]) -> None:
-        """What ``dump`` gave; where the plant file was changed since, every window is evaluated anew."""
+        """What ``dump`` gave; where plant file or formula were changed since, every window is evaluated anew."""
         self._closed, self.too_late = known["closed"], known["too_late"]
         self._stood = msgspec.convert(known.get("stood"), Stood | None)
         self._touched = [(Touched(*touched), why) for touched, why in known["touched"]]
@@ -413,7 +414,7 @@ class Windows:
         self._fresh = True
         if not known["first"]:
             return
-        if known["plan"] == self.plan():
+        if not (why := self.outdated(known["plan"])):
             self._cells = list(self._between(known["first"], self._closed))
             self._accounts = [_account(account) for account in known["accounts"]]
             return
@@ -421,14 +422,23 @@ class Windows:
         self._cells = list(self._between(first, self._closed))
         self._closed = self._cells[-1].end if self._cells else first
         self._accounts = [Account() for _ in self._cells]
-        self._touched.append((Touched(first, self._closed), "the plant file was changed"))
+        self._touched.append((Touched(first, self._closed), why))
         self._news = first
         starts = {(window.kind, window.start) for window in self._windows(self._cells)}
         self._given = {key: given for key, given in self._given.items() if key in starts}
 
     def plan(self) -> str:
-        """Tells one plant file from another, as far as it matters here."""
-        return hashlib.sha256(repr((self.machine.plan, self._calendar.plan)).encode()).hexdigest()
+        """Tells one plant file from another, as far as it matters here, and one formula from another."""
+        plan = hashlib.sha256(repr((self.machine.plan, self._calendar.plan)).encode()).hexdigest()
+        return f"{FORMULA} {plan}"
+
+    def outdated(self, plan: str) -> str:
+        """Why what was made by a ``plan`` is to be made anew; "" where it is the same."""
+        if plan == self.plan():
+            return ""
+        # The first formula was not named.
+        unchanged = plan.rpartition(" ")[2] == self.plan().rpartition(" ")[2]
+        return f"the formula is {FORMULA} now" if unchanged else "the plant file was changed"
 
 
 def _account(known: object) -> Account:

@@ -2,9 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import lt
 from typing import Any, ClassVar, Final, Literal
@@ -12,14 +10,13 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 from pydantic import Field, PrivateAttr, field_validator
 
-from shopfloor.kpi.account import Account
 from shopfloor.kpi.calendar import Calendar, Window, calendar_of
 from shopfloor.kpi.facts import BAD, NEVER, Edit, Known, Rejudged, Role, Touched, pack, unpack
-from shopfloor.kpi.figures import Figures, Policy, figures
+from shopfloor.kpi.figures import Policy
 from shopfloor.kpi.machine import Machine
 from shopfloor.kpi.spec import Spec
 from shopfloor.kpi.states import resolve
-from shopfloor.kpi.windows import Result, StopResult, Windows
+from shopfloor.kpi.windows import Windows
 from shopfloor.plant.components import Name, ProcessorConfig
 from shopfloor.plant.line import machines_of
 from shopfloor.plant.machine import Machine as MachineConfig
@@ -27,7 +24,8 @@ from shopfloor.plant.model import Plant
 from shopfloor.plant.ordercheck import orders_of
 from shopfloor.plant.units import DURATION_UNITS, Duration
 from shopfloor.processors.machine_lines import Told, lines_of, rolled, together
-from shopfloor.processors.making import RATIOS, SURE, Making, made, shares
+from shopfloor.processors.machine_records import Records
+from shopfloor.processors.making import RATIOS, Making, made
 from shopfloor.samples import Batch, Quality, Sample, TagInfo, Value
 from shopfloor.seams import Processor
 
@@ -255,7 +253,7 @@ class MachineProcessor(Processor):
     ) -> None:
         """Built by ``MachineKpiConfig.build``."""
         self._every = config.every
-        self._calendar = calendar
+        self._records = Records(calendar)
         self._watched = {machine.id: _Watched(machine, calendar, config) for machine in machines}
         known = {name: (watched.machine, watched.windows, watched.policy) for name, watched in self._watched.items()}
         self._rolled = rolled(plant, known, calendar, config.remember) if plant is not None else []
@@ -265,7 +263,6 @@ class MachineProcessor(Processor):
                 self._roles.setdefault(tag, []).append((watched, role))
         self._sources: dict[str, _Source] = {}
         self._now = 0
-        self._iso = lru_cache(maxsize=4096)(self._written)
 
     def process(self, batch: Batch) -> list[Sample]:
         """Take the facts in, and give what a tick closes, corrects or changes."""
@@ -404,7 +401,7 @@ class MachineProcessor(Processor):
         for watched in self._watched.values():
             yield from self._ticked(watched, now, live=live)
             for stop in watched.windows.stops(now):
-                yield self._stop(watched, stop, now)
+                yield self._records.stop(watched.id, stop, now)
             yield from watched.making.tick(now)
         for whole in self._rolled:
             whole.windows.follow([part.windows for part in whole.line.parts], now)
@@ -414,84 +411,9 @@ class MachineProcessor(Processor):
 
     def _ticked(self, told: Told, now: int, *, live: bool) -> Iterator[Sample]:
         for result in told.windows.tick(now):
-            yield from self._closed(told, result)
+            yield from self._records.closed(told, result, now)
         if live and (found := told.windows.live(now)) is not None:
-            yield from self._live(told, now, *found)
-
-    def _live(self, told: Told, now: int, window: Window, account: Account) -> Iterator[Sample]:
-        """What changed since it was given last."""
-        found = figures(account, told.policy)
-        quality = _sure(found)
-        values: dict[str, Value] = {name: getattr(found, name) for name in RATIOS}
-        values |= {"good": float(account.good), "scrap": float(account.scrap)}
-        record = self._record(told, window, account, found)
-        record |= {"until": self._iso(now)} | told.standing(window, now)
-        record |= shares(account, told.policy, whole=False)
-        values["live"] = _json(record)
-        for name, value in values.items():
-            if told.said.get(name) != (value, quality):
-                told.said[name] = (value, quality)
-                yield Sample(f"{told.id}/kpi/{name}", now, value, quality)
-
-    def _closed(self, told: Told, result: Result) -> Iterator[Sample]:
-        """A window's record and main figures, stamped with its beginning."""
-        window, account = result.window, result.account
-        found = figures(account, told.policy)
-        record = self._record(told, window, account, found) | {"revision": result.revision}
-        record |= shares(account, told.policy, whole=True)
-        if result.was is not None:
-            before = figures(result.was, told.policy)
-            record["was"] = {name: getattr(before, name) for name in RATIOS} | {
-                "good": result.was.good,
-                "scrap": result.was.scrap,
-            }
-            record |= {"why": result.why, "corrected": self._iso(self._now)}
-        tag = f"{told.id}/kpi/{window.kind}"
-        quality = _sure(found)
-        yield Sample(tag, window.start, _json(record), quality)
-        for name in RATIOS:
-            yield Sample(f"{tag}/{name}", window.start, getattr(found, name), quality)
-
-    def _stop(self, watched: _Watched, stop: StopResult, now: int) -> Sample:
-        """A stop's record, stamped with its beginning."""
-        record: dict[str, Any] = {"machine": watched.machine.spec.id, "start": self._iso(stop.start)}
-        if stop.withdrawn:
-            record["withdrawn"] = True
-        else:
-            ends = [begin for begin, _ in stop.reasons[1:]] + [now if stop.end is None else stop.end]
-            record |= {
-                "end": None if stop.end is None else self._iso(stop.end),
-                "class": "minor_stop" if stop.minor else "unplanned_stop",
-                "state": "down" if stop.down else "idle",
-                "reasons": [
-                    {"reason": reason, "start": self._iso(begin), "seconds": (end - begin) / 1e9}
-                    for (begin, reason), end in zip(stop.reasons, ends, strict=True)
-                ],
-                "unexplained": stop.unexplained,
-            }
-        return Sample(f"{watched.machine.spec.id}/kpi/stop", stop.start, _json(record))
-
-    def _record(self, told: Told, window: Window, account: Account, found: Figures) -> dict[str, Any]:
-        record = {
-            **told.about(),
-            "window": window.kind,
-            "start": self._iso(window.start),
-            "end": self._iso(window.end),
-            "day": window.day.isoformat(),
-            "shift": window.shift,
-            "formula": told.policy.id,
-            **vars(found),
-            **account.record(),
-            **told.details(account),
-            **told.target(found),
-        }
-        if self._calendar.assumed:
-            record["calendar"] = "no calendar: 24 h assumed"
-        return record | told.doubts()
-
-    def _written(self, time: int) -> str:
-        seconds, rest = divmod(time, 10**9)
-        return datetime.fromtimestamp(seconds, self._calendar.zone).replace(microsecond=rest // 1000).isoformat()
+            yield from self._records.live(told, now, *found)
 
     def snapshot(self) -> bytes:
         """Everything that is known of every machine."""
@@ -537,13 +459,5 @@ class MachineProcessor(Processor):
                 whole.said = {key: tuple(said) for key, said in found["said"].items()}
 
 
-def _sure(found: Figures) -> int:
-    return Quality.GOOD if found.coverage is None or found.coverage >= SURE else Quality.UNCERTAIN
-
-
 def _shown(state: Known) -> str:
     return str(state)[:40]
-
-
-def _json(record: Mapping[str, object]) -> str:
-    return msgspec.json.encode(record).decode()
