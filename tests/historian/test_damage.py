@@ -353,7 +353,7 @@ async def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, child.__file__, str(tmp_path), "full"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )

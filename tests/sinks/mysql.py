@@ -46,7 +46,7 @@ class Client:
     def config(self, port: int | None = None, **options: object) -> MysqlConfig:
         """A sink into the database, by another port where a proxy stands between."""
         fields: dict[str, object] = {
-            "name": "archive", "type": "mysql", "timeout": "5 s", "keep_alive": "0.2 s",
+            "name": "archive", "type": "mysql", "timeout": "30 s", "keep_alive": "0.2 s",
             "dsn": f"mysql://{self.user}@127.0.0.1:{self.port if port is None else port}/{self.database}",
         }  # fmt: skip
         return MysqlConfig.model_validate(fields | options)

@@ -28,7 +28,7 @@ CONTENT = """
 def config(port: int, schema: str = "shopfloor", **options: object) -> PostgresConfig:
     fields: dict[str, object] = {
         "name": "archive", "type": "postgres", "dsn": f"postgresql://postgres@127.0.0.1:{port}/postgres",
-        "schema_name": schema, "timeout": "5 s", "keep_alive": "0.2 s",
+        "schema_name": schema, "timeout": "30 s", "keep_alive": "0.2 s",
     }  # fmt: skip
     return PostgresConfig.model_validate(fields | options)
 

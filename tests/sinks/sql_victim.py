@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from shopfloor.pipeline import Pipeline
-from shopfloor.plant import JournalConfig, Plant, SinkConfig, Site, SourceConfig
+from shopfloor.plant import HistorianConfig, JournalConfig, Plant, SinkConfig, Site, SourceConfig
 from shopfloor.samples import Batch, TagInfo
 from shopfloor.seams import Source
 
@@ -47,20 +47,21 @@ class NumbersConfig(SourceConfig):
         return [TagInfo(f"m/{i}") for i in range(3)]
 
 
-def plant(folder: Path, sink: SinkConfig, *, counts: bool = True) -> Plant:
-    """The victim's plant; ``counts``: whether numbers still come."""
+def plant(folder: Path, store: SinkConfig | HistorianConfig, *, counts: bool = True, pause: float = 0.002) -> Plant:
+    """The victim's plant; ``counts``: whether numbers still come; ``pause``: seconds between their batches."""
     return Plant(
         plant=Site(site="test"),
-        sources=[NumbersConfig(name="numbers")] if counts else [],
-        sinks=[sink],
+        sources=[NumbersConfig(name="numbers", pause=pause)] if counts else [],
+        sinks=[store] if isinstance(store, SinkConfig) else [],
+        historian=store if isinstance(store, HistorianConfig) else None,
         journal=JournalConfig(path=folder / "journal.db"),
         console=None,
     )
 
 
-def live(folder: str, sink: SinkConfig) -> None:
+def live(folder: str, store: SinkConfig | HistorianConfig, pause: float = 0.002) -> None:
     """Run until killed."""
-    asyncio.run(_live(plant(Path(folder), sink)))
+    asyncio.run(_live(plant(Path(folder), store, pause=pause)))
 
 
 async def _live(described: Plant) -> None:

@@ -31,8 +31,8 @@ def batch(*samples: Sample) -> Batch:
 
 
 class MysqlRig(SinkRig):
-    def __init__(self, proxy: FaultProxy, client: Client) -> None:
-        super().__init__(client.config(proxy.port).build())
+    def __init__(self, proxy: FaultProxy, client: Client, timeout: str) -> None:
+        super().__init__(client.config(proxy.port, timeout=timeout).build())
         self.proxy = proxy
         self.client = client
 
@@ -65,7 +65,7 @@ class TestMysql(SinkContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:  # noqa: ARG002  # the server has a folder of its own
         async with FaultProxy("127.0.0.1", self.client.port) as proxy:
-            yield MysqlRig(proxy, self.client)
+            yield MysqlRig(proxy, self.client, "5 s" if self.hasty else "30 s")
 
 
 # ---- what is stored ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from shopfloor.sinks.sql.views import VIEWS
 from shopfloor.testing.programs import MariaDb
 from tests.processors.test_machine import at, batches, built, day
 from tests.sinks.mysql import NOW, Client
+from tests.sinks.older_tables import first
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,10 @@ async def test_every_figure_of_every_window_is_in_its_column(client: Client) -> 
         found = stored[period, time // 10**9, record["revision"]]
         assert found["production_day"].isoformat() == record["day"]
         assert (found["shift_name"], found["formula"]) == (record["shift"], record["formula"])
-        for name in ("oee", "availability", "performance", "quality", "health", "mttr", "good", "scrap", "incidents"):
+        for name in (
+            "oee", "availability", "performance", "quality", "health", "mttr", "good", "scrap", "incidents",
+            "state_coverage", "uncounted_seconds",
+        ):  # fmt: skip
             assert found[name] == record[name], name
         for name, duration in record["seconds"].items():
             assert found[f"{name}_seconds"] == duration, name
@@ -109,10 +113,10 @@ async def test_a_fact_twice_counts_once(client: Client) -> None:
 SHELF = tables.Table("shelf", "A new table.", [tables.Column("id", tables.Kind.SERIAL)], key=["id"])
 AREA = tables.Column("area", tables.Kind.NAME, null=True)
 NEXT = tables.Schema(
-    2,
+    tables.VERSION + 1,
     [*(table if table is not tables.TAG else table._replace(columns=[*table.columns, AREA]) for table in tables.TABLES),
      SHELF],
-    [[tables.AddTable(SHELF), tables.AddColumn("tag", AREA), tables.AddIndex("tag", ["area"])]],
+    [*tables.SCHEMA.changes, [tables.AddTable(SHELF), tables.AddColumn("tag", AREA), tables.AddIndex("tag", ["area"])]],
 )  # fmt: skip
 """What the next version of the tables could be."""
 
@@ -121,10 +125,16 @@ async def test_older_tables_are_brought_up_to_date_and_newer_left_alone(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new version adds what it needs and keeps every row, also when it was interrupted half-way before."""
-    async with client.config().build() as sink:
-        await sink.write(1, batch(Sample("a", NOW, 1.0)))
-    client.ask("ALTER TABLE shopfloor_tag ADD area varchar(255) COLLATE utf8mb4_nopad_bin NULL")  # as far as it came
     made = mysql_tables.prepare
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            module,
+            "prepare",
+            lambda link, names, server, seconds: made(link, names, server, seconds, first(tables.SCHEMA)),
+        )
+        async with client.config().build() as sink:
+            await sink.write(1, batch(Sample("a", NOW, 1.0)))
+    client.ask("ALTER TABLE shopfloor_tag ADD area varchar(255) COLLATE utf8mb4_nopad_bin NULL")  # as far as it came
     with monkeypatch.context() as patched:
         patched.setattr(
             module, "prepare", lambda link, names, server, seconds: made(link, names, server, seconds, NEXT)
@@ -132,11 +142,14 @@ async def test_older_tables_are_brought_up_to_date_and_newer_left_alone(
         for offset in (2, 3):
             async with client.config().build() as sink:
                 await sink.write(offset, batch(Sample("b", NOW + offset, 2.0)))
-    assert client.ask("SELECT content FROM shopfloor_meta") == [("2",)]
+    assert client.ask("SELECT content FROM shopfloor_meta") == [(str(NEXT.version),)]
     assert client.ask("SELECT name, area FROM shopfloor_tag ORDER BY id") == [("a", None), ("b", None)]
     assert client.ask("SELECT COUNT(*) FROM shopfloor_shelf") == [(0,)]
     assert len(client.ask("SHOW INDEX FROM shopfloor_tag WHERE Key_name = 'shopfloor_tag_area'")) == 1
     assert [s.value for s in client.samples()] == [1.0, 2.0, 2.0]
-    with pytest.raises(Misconfigured, match=r"newer Shopfloor \(version 2, this one knows 1\)"):
+    assert client.ask("SELECT state_coverage, uncounted_seconds FROM shopfloor_kpi_window") == []
+    with pytest.raises(
+        Misconfigured, match=rf"newer Shopfloor \(version {NEXT.version}, this one knows {tables.VERSION}\)"
+    ):
         async with client.config().build():
             pass

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +25,9 @@ from shopfloor.plant import PlantError, parse
 from shopfloor.plant.components import FromEnvironment
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable
 from shopfloor.sinks.mysql import MysqlConfig
+from shopfloor.sinks.mysql_link import Link
 from shopfloor.sinks.mysql_tables import lock_name
+from shopfloor.sinks.sql.tables import VERSION
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
@@ -88,7 +92,7 @@ async def entered(one: MysqlConfig) -> None:
         ("mysql://usual@127.0.0.1:{port}/plant_nowhere", None, Misconfigured, r"CREATE DATABASE.*1049"),
         ("mysql://reader@127.0.0.1:{port}/{database}", None, Misconfigured, "lacks rights"),
         ("mysql://tls@127.0.0.1:{port}/{database}", None, Misconfigured, "refuses user or password.*TLS"),
-        ("mysql://usual@127.0.0.1:{closed}/{database}", None, Unavailable, "nobody answers at 127.0.0.1"),
+        ("mysql://usual@127.0.0.1:{closed}/{database}", None, Unavailable, r"at 127.0.0.1:\d+: Connection refused"),
         ("mysql://usual@nosuch.invalid/{database}?ssl-mode=DISABLED", None, Unavailable, "nosuch.invalid"),
     ],
 )
@@ -190,6 +194,17 @@ async def test_a_table_of_another_shape_is_left_alone(client: Client) -> None:
             pass
 
 
+async def test_a_table_of_somebody_else_is_told_before_any_is_made(client: Client) -> None:
+    client.ask("CREATE TABLE shopfloor_latest (a int)")
+    for one in (client.config().probe(), client.config().build()):
+        with pytest.raises(
+            Misconfigured, match="shopfloor_latest` is there with another shape: it has no column tag_id"
+        ):
+            async with one:
+                pass
+    assert client.ask("SHOW TABLES") == [("shopfloor_latest",)]
+
+
 async def test_a_column_of_the_plants_own_is_welcome_unless_it_wants_a_value(client: Client) -> None:
     await entered(client.config())
     client.ask("ALTER TABLE shopfloor_history ADD shift varchar(9) NULL, ADD line int NOT NULL DEFAULT 7")
@@ -215,7 +230,7 @@ async def test_making_the_tables_that_was_interrupted_is_taken_up(client: Client
     client.ask("DROP TABLE shopfloor_stop_event")
     async with client.config().build() as sink:
         await sink.write(1, batch(Sample("a", NOW, 1.0)))
-    assert client.ask("SELECT content FROM shopfloor_meta") == [("1",)]
+    assert client.ask("SELECT content FROM shopfloor_meta") == [(str(VERSION),)]
     assert client.ask("SELECT COUNT(*) FROM shopfloor_health") == [(0,)]
 
 
@@ -264,6 +279,7 @@ async def test_too_many_connections_are_waited_for(server: Own, client: Client) 
     finally:
         for link in taken:
             link.close()
+    await until(lambda: len(client.ask("SHOW PROCESSLIST")) < 5, "the server has seen that they are closed")
 
 
 async def test_a_read_only_server_is_waited_for(client: Client) -> None:
@@ -280,7 +296,7 @@ async def test_a_read_only_server_is_waited_for(client: Client) -> None:
 
 async def test_somebody_else_s_lock_is_waited_for(client: Client) -> None:
     """The server gives up after half of `timeout`, and says so."""
-    async with client.config(timeout="2 s").build() as sink:
+    async with client.config(timeout="8 s").build() as sink:
         await sink.write(1, batch(Sample("a", NOW, 1.0)))
         other = pymysql.connect(host="127.0.0.1", port=client.port, user="root", database=client.database)
         with other:
@@ -293,7 +309,7 @@ async def test_somebody_else_s_lock_is_waited_for(client: Client) -> None:
 
 async def test_another_shopfloor_at_work_under_the_same_name_is_left_alone(client: Client) -> None:
     """One on another computer: the second waits, says who is there, and takes over when that one is gone."""
-    one = client.config(timeout="2 s")
+    one = client.config(timeout="8 s")
     async with one.build() as sink:
         await sink.write(1, batch(Sample("a", NOW, 1.0)))
     client.ask("UPDATE shopfloor_writer SET session = 'token elsewhere:17'")
@@ -307,6 +323,41 @@ async def test_another_shopfloor_at_work_under_the_same_name_is_left_alone(clien
             await entered(one)
     async with one.build() as sink:
         assert await sink.held() == 1
+
+
+async def test_another_process_of_this_number_is_left_alone(client: Client) -> None:
+    """In two containers of one name both are number 1: each would end the other's connection, in turn."""
+    one = client.config(timeout="4 s")
+    await entered(one)
+    ((mine,),) = client.ask("SELECT session FROM shopfloor_writer")
+    client.ask("UPDATE shopfloor_writer SET session = %s", re.sub(r" \w{6}\.\w{8}$", " 000000.00000000", mine))
+    assert client.ask("SELECT session FROM shopfloor_writer") != [(mine,)]
+    other = pymysql.connect(host="127.0.0.1", port=client.port, user="root", autocommit=True)
+    with other, other.cursor() as cursor:
+        assert cursor.execute("SELECT GET_LOCK(%s, 0)", (lock_name(f"{client.database}.shopfloor_ archive"),))
+        with pytest.raises(Unavailable, match="another Shopfloor"):
+            await entered(one)
+        assert cursor.execute("SELECT 1")  # nobody ended it
+
+
+async def test_a_remnant_may_go_by_itself_before_it_is_ended(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load the server takes a moment to see that a connection was closed, and then its number is nobody's."""
+    first, second = client.config().build(), client.config().build()
+    end, ended = Link.end, list[int]()
+
+    def late(self: Link, number: int) -> None:
+        client.ask("KILL %s", number)
+        while client.ask("SELECT 1 FROM information_schema.processlist WHERE id = %s", number):
+            time.sleep(0.01)
+        end(self, number)
+        ended.append(number)
+
+    monkeypatch.setattr(Link, "end", late)
+    async with first:
+        await first.write(1, batch(Sample("a", NOW, 1.0)))
+        async with second:
+            assert await second.held() == 1
+    assert len(ended) == 1
 
 
 async def test_a_connection_that_somebody_ended_is_made_anew(client: Client) -> None:
@@ -383,12 +434,12 @@ async def test_a_server_that_goes_while_transactions_are_under_way_and_comes_bac
     with capture_logs() as logs:
         async with (
             FaultProxy("127.0.0.1", client.port) as proxy,
-            Pipeline(sql_victim.plant(tmp_path, client.config(proxy.port))) as pipeline,
+            Pipeline(sql_victim.plant(tmp_path, client.config(proxy.port, timeout="10 s"))) as pipeline,
         ):
             for end in (server.stop, server.kill):
                 await moves(client)
                 await asyncio.to_thread(end)
-                await until(lambda: pipeline.components()[1].state != "running", "the loss is noticed", 60)
+                await until(lambda: pipeline.components()[1].state != "running", "the loss is noticed", 120)
                 await asyncio.to_thread(server.start)
             await moves(client)
             proxy.drop()
@@ -424,7 +475,7 @@ async def everything(folder: Path, client: Client) -> None:
     """What was journalled is in the database once: by count, sum and each number."""
     async with Pipeline(sql_victim.plant(folder, client.config(), counts=False)) as pipeline:
         await until(
-            lambda: all(c.state == "running" and not c.lag_entries for c in pipeline.components()), "all is there", 60
+            lambda: all(c.state == "running" and not c.lag_entries for c in pipeline.components()), "all is there", 120
         )
         rows = await pipeline.ledger()
         assert not [pair for pair in balances(rows) if pair.missing]
@@ -446,4 +497,4 @@ def stored(client: Client) -> int:
 async def moves(client: Client) -> None:
     """Wait until something more is stored than now."""
     position = stored(client)
-    await until(lambda: stored(client) > position, "the sink goes on", 60)
+    await until(lambda: stored(client) > position, "the sink goes on", 120)

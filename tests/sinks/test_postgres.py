@@ -19,8 +19,8 @@ def batch(*samples: Sample) -> Batch:
 
 
 class PostgresRig(SinkRig):
-    def __init__(self, proxy: FaultProxy, client: Client) -> None:
-        super().__init__(config(proxy.port, client.schema).build())
+    def __init__(self, proxy: FaultProxy, client: Client, timeout: str) -> None:
+        super().__init__(config(proxy.port, client.schema, timeout=timeout).build())
         self.proxy = proxy
         self.client = client
 
@@ -54,4 +54,4 @@ class TestPostgres(SinkContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SinkRig]:  # noqa: ARG002  # the server keeps its own
         async with FaultProxy("127.0.0.1", self.server.port) as proxy:
-            yield PostgresRig(proxy, self.client)
+            yield PostgresRig(proxy, self.client, "5 s" if self.hasty else "30 s")

@@ -8,11 +8,12 @@ import pytest
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Value
 from shopfloor.sinks import postgres as module, postgres_tables
 from shopfloor.sinks.sql import tables
-from shopfloor.sinks.sql.tables import SCHEMA, AddColumn, AddIndex, AddTable, Column, Kind, Table
+from shopfloor.sinks.sql.tables import SCHEMA, AddColumn, AddIndex, AddTable, Column, Kind, Schema, Table
 from shopfloor.sinks.sql.views import VIEWS
 from shopfloor.testing.contracts.values import EVERY_VALUE, same
 from shopfloor.testing.programs import Postgres
 from tests.processors.test_machine import PLANT, at, batches, built, day
+from tests.sinks.older_tables import first
 from tests.sinks.postgres import NOW, Client, config
 
 STOPS_OF_MORE = "ALTER TABLE {schema}.history ADD CHECK (double_value IS NULL OR double_value < 100)"
@@ -94,7 +95,10 @@ async def test_every_figure_of_every_window_is_in_its_column(postgres: Postgres,
         found = stored[period, time // 10**9, record["revision"]]
         assert found["production_day"].isoformat() == record["day"]
         assert (found["shift_name"], found["formula"]) == (record["shift"], record["formula"])
-        for name in ("oee", "availability", "performance", "quality", "health", "mttr", "good", "scrap", "incidents"):
+        for name in (
+            "oee", "availability", "performance", "quality", "health", "mttr", "good", "scrap", "incidents",
+            "state_coverage", "uncounted_seconds",
+        ):  # fmt: skip
             assert found[name] == record[name], name
         for name, seconds in record["seconds"].items():
             assert found[f"{name}_seconds"] == seconds, name
@@ -244,9 +248,18 @@ async def test_the_tables_are_made_once_and_left_alone(postgres: Postgres, clien
     await client.ask("DROP ROLE IF EXISTS clerk")
     await client.ask("CREATE ROLE clerk LOGIN")
     dsn = f"postgresql://clerk@127.0.0.1:{postgres.port}/postgres"
-    with pytest.raises(Misconfigured, match=r"lacks rights; GRANT"):
+    with pytest.raises(Misconfigured, match="lacks rights; GRANT CREATE ON DATABASE postgres TO clerk"):
         async with config(postgres.port, client.schema, dsn=dsn).build():
             pass
+    await client.ask("CREATE SCHEMA {schema}")
+    for right in ("USAGE", "CREATE"):  # the statement that is missing, one after the other
+        with pytest.raises(Misconfigured, match=f'GRANT {right} ON SCHEMA "{client.schema}" TO clerk'):
+            async with config(postgres.port, client.schema, dsn=dsn).probe():
+                pass
+        await client.ask(f"GRANT {right} ON SCHEMA {{schema}} TO clerk")
+    async with config(postgres.port, client.schema, dsn=dsn).probe():
+        pass
+    await client.ask("REVOKE ALL ON SCHEMA {schema} FROM clerk")
     async with config(postgres.port, client.schema).build():
         pass
     await client.ask("GRANT USAGE ON SCHEMA {schema} TO clerk")
@@ -323,43 +336,49 @@ async def test_a_table_of_somebody_else_is_not_touched(
 
 AREA = Column("area", Kind.NAME, null=True)
 NEXT = SCHEMA._replace(
-    version=2,
+    version=SCHEMA.version + 1,
     tables=[
         *(table._replace(columns=[*table.columns, AREA]) if table.name == "tag" else table for table in SCHEMA.tables),
         Table("shelf", "", [Column("id", Kind.INT32), Column("what", Kind.JSON)], key=["id"]),
     ],
     changes=[
+        *SCHEMA.changes,
         [
             AddColumn("tag", AREA),
             AddTable(Table("shelf", "", [Column("id", Kind.INT32), Column("what", Kind.JSON)], key=["id"])),
             AddIndex("tag", ["area"]),
-        ]
+        ],
     ],
 )  # fmt: skip
 """What the next version of the tables could be."""
 
 
-def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def of_version(monkeypatch: pytest.MonkeyPatch, schema: Schema) -> None:
     """Let the sink be of that version."""
     made = postgres_tables.prepare
-    monkeypatch.setattr(module, "prepare", lambda connection, names: made(connection, names, NEXT))
+    monkeypatch.setattr(module, "prepare", lambda connection, names: made(connection, names, schema))
 
 
 async def test_older_tables_are_brought_up_to_date_and_newer_left_alone(
     postgres: Postgres, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new version adds what it needs and keeps every row; the old one then says that it is too old."""
-    async with config(postgres.port, client.schema).build() as sink:
-        await sink.write(1, batch(Sample("a", NOW, 1.0)))
     with monkeypatch.context() as patched:
-        next_version(patched)
+        of_version(patched, first(SCHEMA))
+        async with config(postgres.port, client.schema).build() as sink:
+            await sink.write(1, batch(Sample("a", NOW, 1.0)))
+    with monkeypatch.context() as patched:
+        of_version(patched, NEXT)
         async with config(postgres.port, client.schema).build() as sink:
             await sink.write(2, batch(Sample("b", NOW, 2.0)))
-        assert await client.ask("SELECT content FROM {schema}.meta WHERE item = 'version'") == [("2",)]
+        assert await client.ask("SELECT content FROM {schema}.meta WHERE item = 'version'") == [(str(NEXT.version),)]
         assert await client.ask("SELECT name, area FROM {schema}.tag ORDER BY id") == [("a", None), ("b", None)]
         assert await client.ask("SELECT count(*) FROM {schema}.shelf") == [(0,)]
+        assert await client.ask("SELECT state_coverage, uncounted_seconds FROM {schema}.kpi_window") == []
         assert [s.value for s in await client.samples()] == [1.0, 2.0]
-    with pytest.raises(Misconfigured, match=r"newer Shopfloor \(version 2, this one knows 1\)"):
+    with pytest.raises(
+        Misconfigured, match=rf"newer Shopfloor \(version {NEXT.version}, this one knows {SCHEMA.version}\)"
+    ):
         async with config(postgres.port, client.schema).build():
             pass
 
@@ -370,7 +389,7 @@ async def test_a_migration_that_fails_leaves_everything_as_it_was(
     async with config(postgres.port, client.schema).build() as sink:
         await sink.write(1, batch(Sample("a", NOW, 1.0)))
     await client.ask("CREATE TABLE {schema}.shelf (id text)")
-    next_version(monkeypatch)
+    of_version(monkeypatch, NEXT)
     with pytest.raises(Misconfigured, match=r"shelf.*another shape"):
         async with config(postgres.port, client.schema).build():
             pass
@@ -378,7 +397,7 @@ async def test_a_migration_that_fails_leaves_everything_as_it_was(
         "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0", f"{client.schema}.tag"
     )
     assert columns == [("id",), ("name",)]
-    assert await client.ask("SELECT content FROM {schema}.meta") == [("1",)]
+    assert await client.ask("SELECT content FROM {schema}.meta") == [(str(SCHEMA.version),)]
 
 
 async def test_the_position_is_that_of_plant_and_sink_unless_said_otherwise(postgres: Postgres, client: Client) -> None:

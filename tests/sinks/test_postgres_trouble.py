@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from shopfloor.plant.components import FromEnvironment
 from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
 from shopfloor.sinks.postgres import PostgresConfig
 from shopfloor.sinks.postgres_tables import key
+from shopfloor.sinks.sql.process import is_remnant
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
@@ -82,7 +84,7 @@ async def entered(one: PostgresConfig) -> None:
         ("postgresql://tls@127.0.0.1:{port}/postgres?sslmode=disable", None, Misconfigured, "pg_hba.conf"),
         ("postgresql://tls@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert=system", None, Misconfigured,
          "not trusted; give the authority that signed it in `ca_file`"),
-        ("postgresql://postgres@127.0.0.1:{closed}/postgres", None, Unavailable, "cannot be reached: .*refused"),
+        ("postgresql://postgres@127.0.0.1:{closed}/postgres", None, Unavailable, "Connection refused; is"),
         ("postgresql://postgres@nosuch.invalid/postgres?sslmode=disable", None, Unavailable, "nosuch.invalid"),
         ("postgresql://few@127.0.0.1:{port}/postgres", None, Unavailable, "too many connections; raise"),
         ("postgresql://standby@127.0.0.1:{port}/postgres", None, Unavailable, r"read-only \(a standby\?\); name"),
@@ -237,7 +239,7 @@ async def test_a_locked_table_is_said_as_that(postgres: Postgres, client: Client
     task = asyncio.create_task(holding.hold("LOCK TABLE {schema}.history IN ACCESS EXCLUSIVE MODE", locked, release))
     await asyncio.wait_for(locked.wait(), 30)
     with pytest.raises(Unavailable, match=r"somebody has locked a table|has not answered"):
-        async with config(postgres.port, client.schema, timeout="2500 ms").build() as sink:
+        async with config(postgres.port, client.schema, timeout="8 s").build() as sink:
             await sink.write(2, batch(Sample("a", NOW, 2.0)))
     release.set()
     await task
@@ -307,14 +309,48 @@ async def test_two_of_the_same_name_do_not_write_at_once(postgres: Postgres, cli
         assert await sink.held() == 1
 
 
+async def test_another_process_of_this_number_is_left_alone(postgres: Postgres, client: Client) -> None:
+    """In two containers of one name both are number 1: each would end the other's connection, in turn."""
+    await entered(config(postgres.port, client.schema))
+    name = config(postgres.port, client.schema).parameters()["application_name"]
+    twin = re.sub(r" \w{6}\.\w{8}$", " 000000.00000000", name)
+    assert twin != name
+    taken, release = asyncio.Event(), asyncio.Event()
+    lock = f"SELECT pg_advisory_lock({key(client.schema, '', 'archive')})"
+    task = asyncio.create_task(Client(postgres.port, client.schema).hold(lock, taken, release, name=twin))
+    await asyncio.wait_for(taken.wait(), 30)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="another Shopfloor"):
+            await entered(config(postgres.port, client.schema))
+    assert await client.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", twin) == [(1,)]
+    release.set()
+    await task
+    await entered(config(postgres.port, client.schema))
+
+
+async def test_what_another_computer_left_behind_ends_by_itself(postgres: Postgres, client: Client) -> None:
+    """The server itself ends a session of which nothing comes for three times `timeout` or `keep_alive`."""
+    async with config(postgres.port, client.schema, timeout="15 s", keep_alive="20 s").build() as sink:
+        assert sink._session is not None
+        found = await sink._session.run(lambda connection: connection.execute("SHOW idle_session_timeout"))
+        assert await found.fetchone() == ("1min",)
+
+
+def test_who_is_connected_fits_into_what_the_server_keeps() -> None:
+    name = config(1, writer="Straße/" * 10).parameters()["application_name"]
+    assert name.isascii()
+    assert len(name) <= 63
+    assert is_remnant(name)
+
+
 async def test_a_remnant_of_this_process_is_ended(postgres: Postgres, client: Client) -> None:
     """A cable was pulled: the server still knows the old connection, which held its locks."""
     async with FaultProxy("127.0.0.1", postgres.port) as proxy:
-        cut = config(proxy.port, client.schema, timeout="3 s").build()
+        cut = config(proxy.port, client.schema, timeout="8 s").build()
         async with cut:
             await cut.write(1, batch(Sample("a", NOW, 1.0)))
             proxy.black_hole()
-            with pytest.raises(Unavailable, match="has not answered for 3 s"):
+            with pytest.raises(Unavailable, match="has not answered for 8 s"):
                 await cut.write(2, batch(Sample("a", NOW, 2.0)))
             async with config(postgres.port, client.schema).build() as sink:
                 await sink.write(2, batch(Sample("a", NOW, 2.0)))
@@ -325,9 +361,9 @@ async def test_a_slow_line_is_no_dead_one(postgres: Postgres, client: Client) ->
     """As long as the server gives signs of life: here each answer takes a good part of the patience."""
     async with (
         FaultProxy("127.0.0.1", postgres.port) as proxy,
-        config(proxy.port, client.schema, timeout="3 s").build() as sink,
+        config(proxy.port, client.schema, timeout="5 s").build() as sink,
     ):
-        proxy.delay(0.25)
+        proxy.delay(0.3)
         await sink.write(1, batch(*(Sample("a", NOW + i, float(i)) for i in range(3000))))
     assert len(await client.samples()) == 3000
 

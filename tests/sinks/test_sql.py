@@ -1,6 +1,8 @@
 """The ground of the SQL sinks, without a server: samples as rows, records as facts, tables as statements."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +14,7 @@ from shopfloor.samples import INT_MAX, INT_MIN, Batch, Rejected, Sample, column
 from shopfloor.sinks.postgres_tables import DIALECT
 from shopfloor.sinks.sql import ddl, rows
 from shopfloor.sinks.sql.facts import Fact, facts
+from shopfloor.sinks.sql.process import is_remnant, who
 from shopfloor.sinks.sql.tables import HISTORY, SCHEMA, TABLES, Column, Kind, Table
 from shopfloor.sinks.sql.views import VIEWS
 from shopfloor.testing.clocks import instant
@@ -266,3 +269,22 @@ def test_identifiers_are_quoted() -> None:
     names = ddl.Names(DIALECT, 'a"b', "p_")
     assert names.full("history") == '"a""b"."p_history"'
     assert '"a""b"."p_history" h' in ddl.view(names, VIEWS[0])
+
+
+def test_what_a_process_left_behind_is_told_from_what_one_at_work_holds() -> None:
+    """Here only: what has the number of a process that is gone, but of another place, is somebody else's."""
+    said = "from shopfloor.sinks.sql.process import who; print(who(60), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        holder = other.stdout.readline().decode().strip()
+        assert f":{other.pid} " in holder
+        assert not is_remnant(holder)
+        other.kill()
+        other.wait()
+        assert is_remnant(holder)
+    mine, (name, _, mark) = who(60), holder.rpartition(" ")
+    assert is_remnant(mine)
+    assert not is_remnant(f"{name} {'0' * 6}.{mark.partition('.')[2]}")
+    assert not is_remnant(f"{mine.rpartition('.')[0]}.{'0' * 8}"), "another one's, by its token"
+    assert not is_remnant("")
+    assert not is_remnant(mine.partition(" ")[0]), "an older Shopfloor's, which says too little"

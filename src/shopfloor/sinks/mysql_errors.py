@@ -44,7 +44,7 @@ _CODES: Final[dict[int, tuple[type[Exception], str]]] = {
     2014: (Unavailable, _LOST),
     2055: (Unavailable, _LOST),
     4031: (Unavailable, "the server ended the connection because nothing came for long"),
-    1205: (Unavailable, "somebody has locked rows or a table; it is tried again. SHOW ENGINE INNODB STATUS says who"),
+    1205: (Unavailable, "another transaction has locked rows or a table; it is tried again. SHOW PROCESSLIST says who"),
     1213: (Unavailable, "another transaction was in the way; it is tried again"),
     1020: (Unavailable, "another transaction was in the way; it is tried again"),
     1290: (Unavailable, "the server is read-only (a replica?); name the primary in `dsn`, or wait until it is one"),

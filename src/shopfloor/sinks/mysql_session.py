@@ -1,10 +1,11 @@
 """A connection to MySQL or MariaDB that an event loop can use and cut: PyMySQL in a thread of its own.
 
-PyMySQL and LOAD DATA were measured against the other drivers; docs/connectors/mysql.md has the figures.
+PyMySQL and LOAD DATA were measured against the other drivers; docs/connectors/mysql-sink.md has the figures.
 """
 
 import asyncio
 import math
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -149,11 +150,13 @@ def _log_in(link: Link, reached: socket.socket, address: Address) -> None:
 def _settings(address: Address) -> Sequence[tuple[str, Sequence[object]]]:
     # What a connection that died on the way held locked must become free: the server learns nothing of its end.
     idle = max(_SHORTEST_IDLE, math.ceil(address.idle))
+    # While a change of a table waits for somebody's transaction, everybody else who wants the table waits behind it.
+    locks = max(1, math.ceil(address.seconds / 2))
     return (
         ("SET SESSION sql_mode = %s", (_SQL_MODE,)),
         ("SET SESSION time_zone = '+00:00'", ()),
         ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
-        ("SET SESSION innodb_lock_wait_timeout = %s", (max(1, math.ceil(address.seconds / 2)),)),
+        ("SET SESSION innodb_lock_wait_timeout = %s, lock_wait_timeout = %s", (locks, locks)),  # of rows, of tables
         ("SET SESSION wait_timeout = %s, net_read_timeout = %s, net_write_timeout = %s", (idle, idle, idle)),
     )
 
@@ -181,8 +184,10 @@ async def _reach(host: str, port: int) -> socket.socket:
             reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return reached
+    # asyncio puts its own words before the reason of an error that has a number.
+    why = os.strerror(failed.errno) if failed is not None and failed.errno else failed
     raise Unavailable(
-        f"nobody answers at {host}:{port} ({failed}); is the server running, and is host and port in `dsn` right?"
+        f"nobody answers at {host}:{port}: {why}; does the server run, and are host and port in `dsn` right?"
     )
 
 

@@ -14,7 +14,8 @@ import pymysql
 from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sinks.mysql_errors import code_of
 from shopfloor.sinks.mysql_link import Link
-from shopfloor.sinks.sql import ddl
+from shopfloor.sinks.sql import ddl, upgrade
+from shopfloor.sinks.sql.owner import mark, owner_of, settled
 from shopfloor.sinks.sql.tables import (
     LONGEST_NAME,
     LONGEST_TAG,
@@ -46,6 +47,8 @@ _TYPES: Final = {
     Kind.JSON: "longtext",
 }
 """MySQL's own JSON would order the keys anew, so a record is text."""
+ELSEWHERE: Final = " into "
+"""In a writer's session, before the name of the plant's own table: its samples go there, and not into Shopfloor's."""
 _DONE: Final = frozenset({1050, 1060, 1061})
 """A table, column or index is there: another run was interrupted behind that step."""
 _RIGHTS: Final = (
@@ -55,6 +58,13 @@ _RIGHTS: Final = (
     ("DELETE", "DELETE FROM {missing}"),
     ("CREATE", "CREATE TABLE {made} LIKE {missing}"),
     ("CREATE VIEW", "CREATE VIEW {made} AS SELECT 1 FROM {missing}"),
+)
+_WRITING: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+"""The rights that are needed when all tables are there as they are now."""
+_CHANGING: Final = (
+    ("ALTER", "ALTER TABLE {missing} ADD a int"),
+    ("CREATE VIEW", "CREATE VIEW {made} AS SELECT 1 FROM {missing}"),
+    ("DROP", "CREATE OR REPLACE VIEW {made} AS SELECT 1 FROM {missing}"),
 )
 """Statements that cannot succeed, because there is no such table; before that is said the right is examined."""
 _LACKS: Final = frozenset({1142, 1044, 1143, 1227, 1370})
@@ -71,6 +81,12 @@ class Server(NamedTuple):
     """Whether it takes LOAD DATA LOCAL."""
     packet: int
     """max_allowed_packet, bytes."""
+    folds: bool = False
+    """Whether names of tables that differ in case only are the same there (lower_case_table_names)."""
+
+    def names(self, prefix: str) -> ddl.Names:
+        """Where Shopfloor's tables are, as ``columns`` has them."""
+        return ddl.Names(self.dialect, prefix=prefix.lower() if self.folds else prefix)
 
     @property
     def new_enough(self) -> bool:
@@ -95,6 +111,7 @@ class Server(NamedTuple):
             types={**_TYPES, Kind.SERIAL: "int AUTO_INCREMENT"},
             accepted={kind: frozenset({name}) for kind, name in _TYPES.items()},
             quotes=("`", "`"),
+            now="UTC_TIMESTAMP(6)",
             table_suffix=f" ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE={collation}",
             # The right INDEX is not needed for what stands in CREATE TABLE, and replicas want a primary key.
             indexes_inside=True,
@@ -105,12 +122,14 @@ class Server(NamedTuple):
 
 def server_of(link: Link) -> Server:
     """Ask the server what it is."""
-    (version, loads, packet), *_ = link.rows("SELECT VERSION(), @@GLOBAL.local_infile, @@max_allowed_packet")
+    (version, loads, packet, folds), *_ = link.rows(
+        "SELECT VERSION(), @@GLOBAL.local_infile, @@max_allowed_packet, @@lower_case_table_names"
+    )
     maker = "MariaDB" if "mariadb" in version.lower() else "MySQL"
     # a MariaDB behind the "5.5.5-" that it says to old clients
     numbers = re.search(r"\d+(?:\.\d+)+", version.removeprefix("5.5.5-"))
     found = tuple(map(int, numbers[0].split("."))) if numbers else (0,)
-    return Server(maker, found, bool(int(loads)), int(packet))
+    return Server(maker, found, bool(int(loads)), int(packet), bool(int(folds)))
 
 
 @contextmanager
@@ -138,12 +157,40 @@ def prepare(link: Link, names: ddl.Names, server: Server, seconds: float, schema
     server.demand_new_enough()
     if examined(link, names, schema):
         return
-    with alone(link, f"{link.database}.{names.prefix} tables", seconds) as got:
-        if not got:
-            raise Unavailable("another Shopfloor makes the tables at this moment; it is tried again")
+    with making(link, names, seconds):
         _make(link, names, schema)
     if not examined(link, names, schema):
         raise Unavailable("tables were taken away while they were made; it is tried again")
+
+
+@contextmanager
+def making(link: Link, names: ddl.Names, seconds: float) -> Generator[None]:
+    """Be the only one who makes these tables or settles whose they are. Raises Unavailable when somebody else is."""
+    with alone(link, f"{link.database}.{names.prefix} tables", seconds) as got:
+        if not got:
+            raise Unavailable("another Shopfloor makes the tables at this moment; it is tried again")
+        yield
+
+
+def owned(link: Link, names: ddl.Names, me: str, *, historian: bool) -> str | None:
+    """The historian whose tables these are, None: there is none. Raises Misconfigured when ``me`` may not write."""
+    owner, writers = None, []
+    there = columns(link)
+    if names.plain(META.name) in there:
+        owner = owner_of(link, names)
+    if names.plain(WRITER.name) in there:
+        found = link.rows(f"SELECT name, session FROM {names.full(WRITER.name)}")  # noqa: S608  # own text
+        writers = [name for name, session in found if ELSEWHERE not in session]
+    settled(owner, writers, me, "`prefix`, or another database", historian=historian)
+    return owner
+
+
+def claim(link: Link, names: ddl.Names, me: str, *, historian: bool) -> None:
+    """Settle whose these tables are, which are there. Raises Misconfigured."""
+    wanted = me if historian else None
+    if owned(link, names, me, historian=historian) != wanted:
+        mark(link, names, wanted)
+        link.commit()
 
 
 def prepare_position(link: Link, names: ddl.Names) -> None:
@@ -173,18 +220,45 @@ def may_write(link: Link, names: ddl.Names, table: str, columns: Sequence[str]) 
 def examined(link: Link, names: ddl.Names, schema: Schema = SCHEMA) -> bool:
     """Whether all tables and views of this version are there; raises Misconfigured when one has another shape."""
     found = columns(link)
-    if version(link, names, found, schema) < schema.version:
-        return False
+    known = version(link, names, found, schema)
     for table in schema.tables:
-        fits(names, table, found)
+        fits(names, table, upgrade.after(names, schema, known, found))
+    if known < schema.version:
+        return False
     wanted = [*(table.name for table in schema.tables), *(view.name for view in VIEWS)]
     return all(names.plain(name) in found for name in wanted)
 
 
+def may_make(link: Link, names: ddl.Names, schema: Schema = SCHEMA) -> None:
+    """Raise Misconfigured when this user may not do what is to be done here before it can write; changes nothing."""
+    found = columns(link)
+    known = version(link, names, found, schema)
+    ready = examined(link, names, schema)
+    if 0 < known < schema.version and _lacking(link, names, _CHANGING):
+        _demand(names, schema, known, found)
+        ready = all(names.plain(table.name) in found for table in schema.tables)
+    may(link, names, _WRITING if ready else ())
+
+
+def _demand(names: ddl.Names, schema: Schema, known: int, found: upgrade.Columns) -> None:
+    """Raise Misconfigured with what somebody else is to do, unless it is done."""
+    if wanted := upgrade.statements(names, schema, known, found, VIEWS):
+        raise upgrade.older(known, schema, "a user who may ALTER, CREATE VIEW and DROP there", wanted)
+
+
 def may(link: Link, names: ddl.Names, rights: Sequence[str] = ()) -> None:
     """Raise Misconfigured with the GRANT that is missing, without changing anything."""
-    missing, made = (names.full(f"no_such_{what}") for what in ("table", "view"))
     wanted = [(right, statement) for right, statement in _RIGHTS if right in (rights or dict(_RIGHTS))]
+    if lacking := _lacking(link, names, wanted):
+        raise Misconfigured(
+            f"this user lacks rights: GRANT {', '.join(right for right, _ in wanted)} ON `{link.database}`.* TO it "
+            f"(it may not {', '.join(lacking)})"
+        )
+
+
+def _lacking(link: Link, names: ddl.Names, wanted: Sequence[tuple[str, str]]) -> list[str]:
+    """Which of these rights the user does not have in the database, by statements that cannot succeed."""
+    missing, made = (names.full(f"no_such_{what}") for what in ("table", "view"))
     lacking: list[str] = []
     for right, statement in wanted:
         try:
@@ -192,21 +266,19 @@ def may(link: Link, names: ddl.Names, rights: Sequence[str] = ()) -> None:
         except pymysql.MySQLError as error:
             if code_of(error) in _LACKS:
                 lacking.append(right)
-    if lacking:
-        raise Misconfigured(
-            f"this user lacks rights: GRANT {', '.join(right for right, _ in wanted)} ON `{link.database}`.* TO it "
-            f"(it may not {', '.join(lacking)})"
-        )
+    return lacking
 
 
 def columns(link: Link) -> dict[str, dict[str, ddl.Found]]:
     """Every column of the tables and views in the database that this user may see."""
     found: dict[str, dict[str, ddl.Found]] = {}
-    for table, column, kind, required in link.rows(
-        "SELECT table_name, column_name, column_type, is_nullable = 'NO' AND column_default IS NULL AND extra = '' "
+    for table, column, kind, required, generated in link.rows(
+        "SELECT IF(@@lower_case_table_names = 0, table_name, LOWER(table_name)), column_name, column_type, "
+        "is_nullable = 'NO' AND column_default IS NULL AND extra = '', COALESCE(generation_expression, '') <> '' "
         "FROM information_schema.columns WHERE table_schema = DATABASE()"
     ):
-        found.setdefault(table, {})[column] = ddl.Found(_plain_type(kind), bool(required))
+        # case never tells names of columns apart
+        found.setdefault(table, {})[column.lower()] = ddl.Found(_plain_type(kind), bool(required), bool(generated))
     return found
 
 
@@ -242,22 +314,32 @@ def fits(names: ddl.Names, table: Table, found: Mapping[str, Mapping[str, ddl.Fo
 
 
 def _make(link: Link, names: ddl.Names, schema: Schema) -> None:
-    known = version(link, names, columns(link), schema)
-    for step in range(known, schema.version) if known else ():
-        for change in schema.changes[step - 1]:
-            _run(link, ddl.change(names, change))
-    for table in schema.tables:
-        _run(link, ddl.create(names, table))
     found = columns(link)
-    for table in schema.tables:
-        fits(names, table, found)
-    _run(link, (ddl.view(names, view) for view in VIEWS))
+    known = version(link, names, found, schema)
+    try:
+        _change(link, names, schema, known, found)
+    except pymysql.MySQLError as error:
+        if code_of(error) not in _LACKS or not 0 < known < schema.version:
+            raise
+        _demand(names, schema, known, columns(link))
     link.execute(
         f"INSERT INTO {names.full(META.name)} (item, content) VALUES ('version', %s) "  # noqa: S608  # own text
         "ON DUPLICATE KEY UPDATE content = %s",
         (str(schema.version), str(schema.version)),
     )
     link.commit()
+
+
+def _change(link: Link, names: ddl.Names, schema: Schema, known: int, found: upgrade.Columns) -> None:
+    for change in upgrade.left(names, schema, known, found):
+        _run(link, ddl.change(names, change))
+    for table in schema.tables:
+        if names.plain(table.name) not in found:
+            _run(link, ddl.create(names, table))
+    found = columns(link)
+    for table in schema.tables:
+        fits(names, table, found)
+    _run(link, (ddl.view(names, view) for view in VIEWS))
 
 
 def _run(link: Link, statements: Iterable[str]) -> None:

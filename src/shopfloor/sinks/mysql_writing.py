@@ -3,19 +3,22 @@
 Everything here runs in the connection's thread (``mysql_session``) and raises PyMySQL's errors.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import pymysql
 
-from shopfloor.samples import Batch, Rejected, Unavailable
+from shopfloor.samples import Batch, Rejected
 from shopfloor.sinks import mysql_rows
 from shopfloor.sinks.mysql_errors import about_a_row, code_of, said_by
 from shopfloor.sinks.mysql_link import Link, Row
 from shopfloor.sinks.sql import ddl
+from shopfloor.sinks.sql.culprits import culprits
 from shopfloor.sinks.sql.facts import Fact, facts
+from shopfloor.sinks.sql.position import Position
 from shopfloor.sinks.sql.rows import Block, blocks, fit, latest, tags_of
-from shopfloor.sinks.sql.tables import HISTORY, LATEST, TAG, WRITER
+from shopfloor.sinks.sql.tables import HISTORY, LATEST, TAG
+from shopfloor.turns import give_way, giving_way
 
 _AT_ONCE: Final = 100
 """Names or keys in one statement."""
@@ -25,58 +28,23 @@ _RESERVE: Final = 64 * 1024
 Entries = Sequence[tuple[int, Batch]]
 
 
-class Position:
-    """How far this writer has come, kept in the database; ``name`` and ``session`` say who writes."""
-
-    def __init__(self, names: ddl.Names, name: str, session: str) -> None:
-        """``session`` differs for each connection: what an earlier one left under way cannot be committed any more."""
-        self._table = names.full(WRITER.name)
-        self._name = name
-        self._session = session
-
-    def take(self, link: Link) -> int:
-        """Take the position over; returns it."""
-        link.execute(
-            f"INSERT INTO {self._table} (name, position, session, written) "  # noqa: S608  # own text
-            "VALUES (%s, -1, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE session = %s",
-            (self._name, self._session, self._session),
-        )
-        position: int = link.value(f"SELECT position FROM {self._table} WHERE name = %s", (self._name,))  # noqa: S608
-        link.commit()
-        return position
-
-    def move(self, link: Link, offset: int) -> None:
-        """Part of a transaction. Raises Unavailable when somebody else has taken the position over."""
-        moved = link.execute(
-            f"UPDATE {self._table} SET position = %s, written = UTC_TIMESTAMP(6) "  # noqa: S608  # own text
-            "WHERE name = %s AND session = %s",
-            (offset, self._name, self._session),
-        )
-        if moved != 1:
-            raise Unavailable("the position of this writer was changed by somebody else; it is read again")
-
-    def holder(self, link: Link) -> str:
-        """The session that had it last; empty: nobody."""
-        session: str | None = link.value(
-            f"SELECT session FROM {self._table} WHERE name = %s",  # noqa: S608  # own text
-            (self._name,),
-        )
-        link.commit()
-        return session or ""
-
-
 class Tables:
     """Writes into Shopfloor's own tables."""
 
     def __init__(self, link: Link, names: ddl.Names, *, loads: bool, packet: int) -> None:
         """``loads``: whether the server takes LOAD DATA LOCAL; ``packet``: its max_allowed_packet, bytes."""
         self._link = link
-        self._names = names
+        self.names = self._names = names
         self._loads = loads
         # written as text a byte takes two, as a hexadecimal number or with a backslash
         self.longest = max(1024, (packet - _RESERVE) // 2)
         link.largest = min(link.largest, max(1024, packet // 2))
         self._ids: dict[str, int] = {}
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """The tags that are known, with their ids."""
+        return self._ids
 
     def begin(self) -> None:
         """Learn the tags that are there."""
@@ -93,13 +61,13 @@ class Tables:
 
         ``bulk`` False: by statements that name the row which the server refuses.
         """
-        found = blocks(entries, self._ids)
-        for block in found:
+        found = blocks(giving_way(entries), self._ids)
+        for block in giving_way(found):
             if bulk and self._loads:
                 self._load(block)
             else:
                 self._insert(self._names.full(HISTORY.name), mysql_rows.rows(block))
-        for block in latest(found):
+        for block in giving_way(latest(found)):
             self._insert(self._names.full(LATEST.name), mysql_rows.rows(block), _newer(LATEST.names[1:]))
         self._put_facts(facts(entries))
 
@@ -188,6 +156,7 @@ class Target(Protocol):
 def write(link: Link, target: Target, position: Position, entries: Entries) -> None:
     """Hold these entries, in one transaction. Raises Rejected for samples that are refused, with their places."""
     for _, batch in entries:
+        give_way()
         target.check(batch)
     target.know(entries)
     try:
@@ -205,8 +174,8 @@ def write(link: Link, target: Target, position: Position, entries: Entries) -> N
         if len(entries) > 1:  # the pipeline offers them again one by one
             raise Rejected(_refusal(error)) from error
         offset, batch = entries[0]
-        raise _culprits(
-            lambda places: _tried(link, target, [(offset, batch.select(places))]), len(batch), error
+        raise culprits(
+            lambda places: _tried(link, target, [(offset, batch.select(places))]), len(batch), _refusal(error)
         ) from error
 
 
@@ -222,39 +191,18 @@ def _store(link: Link, target: Target, position: Position, entries: Entries, *, 
     target.kept()
 
 
-def _tried(link: Link, target: Target, entries: Entries) -> pymysql.MySQLError | None:
+def _tried(link: Link, target: Target, entries: Entries) -> str | None:
     """Why the server refuses these; what it takes is rolled back."""
     try:
         target.put(entries, bulk=False)
     except pymysql.MySQLError as error:
         if not about_a_row(error):
             raise
-        return error
+        return _refusal(error)
     finally:
         if link.open:
             link.roll_back()
     return None
-
-
-def _culprits(
-    refusal: Callable[[Sequence[int]], pymysql.MySQLError | None], size: int, error: pymysql.MySQLError
-) -> Rejected:
-    """Which samples of a batch the server refuses: tried in halves."""
-    found: list[int] = []
-    reasons: dict[str, None] = {}
-    waiting: list[tuple[Sequence[int], pymysql.MySQLError]] = [(range(size), error)]
-    while waiting:
-        places, why = waiting.pop()
-        if len(places) == 1:
-            found.append(places[0])
-            reasons.setdefault(_refusal(why))
-            continue
-        middle = len(places) // 2
-        halves = [(half, refusal(half)) for half in (places[:middle], places[middle:])]
-        bad = [(half, again) for half, again in halves if again is not None]
-        # each half alone is taken, both together are not: the later one has to go
-        waiting += bad or [([place], why) for place in places[middle:]]
-    return Rejected("; ".join(list(reasons)[:3]), sorted(found))
 
 
 def _refusal(error: pymysql.MySQLError) -> str:

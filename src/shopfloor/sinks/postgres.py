@@ -1,156 +1,42 @@
 """Samples and machines' figures in tables of PostgreSQL, each exactly once.
 
 What ``write_many`` gets and the position in the journal are one transaction, so after a crash of either side the
-pipeline goes on behind what the database holds. ``docs/connectors/postgres.md`` says what is in the tables.
+pipeline goes on behind what the database holds. ``docs/connectors/postgres-sink.md`` says what is in the tables.
 """
 
 import asyncio
-import os
 import secrets
-import socket
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
-import psutil
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
 
-from shopfloor.plant.components import Form, FromEnvironment, Secret, SinkConfig
-from shopfloor.plant.model import Plant
-from shopfloor.plant.units import DURATION_UNITS, Duration
-from shopfloor.protocols.tls import file_problems
+from shopfloor.plant.components import SinkConfig
 from shopfloor.samples import Batch, Rejected, Unavailable
 from shopfloor.seams import Connection, Sink
 from shopfloor.sinks import postgres_copy
-from shopfloor.sinks.postgres_session import LOCAL, Session
-from shopfloor.sinks.postgres_tables import DIALECT, NEW, key, prepare, temporary
+from shopfloor.sinks.postgres_database import PostgresDatabase
+from shopfloor.sinks.postgres_session import Session
+from shopfloor.sinks.postgres_tables import DIALECT, NEW, claim, key, prepare, temporary
 from shopfloor.sinks.sql import ddl, rows
 from shopfloor.sinks.sql.facts import Fact, facts
+from shopfloor.sinks.sql.process import is_remnant
 from shopfloor.sinks.sql.tables import HISTORY, LATEST, LONGEST_NAME, TAG, WRITER
+from shopfloor.turns import Pieces, turn
 
-_SECOND: Final = DURATION_UNITS["s"]
 LONGEST: Final = 64 * 2**20
 """Bytes of one value."""
-_LONGEST_IDENTIFIER: Final = 63
-"""PostgreSQL cuts longer names."""
-
-Identifier = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and `_`")
-
-
-def _dsn(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:  # its text quotes the DSN
-        raise ValueError("is no address; write postgresql://user@host:5432/database") from None
-    if not parts.get("dbname") and not parts.get("service"):
-        raise ValueError("names no database; write postgresql://user@host:5432/database")
-    if parts.get("password") and not isinstance(text, FromEnvironment):
-        # The text of this error never shows the value, so it is not one that quotes its input.
-        raise PydanticCustomError(
-            "secret", "a password must not stand in the plant file; write `password: ${NAME}` and set NAME"
-        )
-    return str(text)
+_SHORTEST_IDLE: Final = 10_000
+"""ms that nothing may come before the server ends a session."""
+_PIECE: Final = 5000
+"""Samples that are examined, or made columns, in a turn: a millisecond or two."""
 
 
-class PostgresConfig(SinkConfig):
+class PostgresConfig(PostgresDatabase, SinkConfig):
     """Stores samples and machines' figures in tables of PostgreSQL, which it makes; each exactly once."""
 
     type: Literal["postgres"] = "postgres"
-    dsn: Annotated[SecretStr, BeforeValidator(_dsn), WithJsonSchema({"type": "string"})] = Field(
-        description="Where: `postgresql://user@host:5432/database`, all that libpq knows behind `?`; or all of it as "
-        "`${VAR}`. `sslmode` is `verify-full` for other computers unless it says something else."
-    )
-    password: Secret | None = Field(default=None, description="Password, as `${VAR}`.")
-    ca_file: Path | None = Field(
-        default=None,
-        description="PEM file of the authority that signed the server's certificate; by default the system's own.",
-    )
-    certificate_file: Path | None = Field(
-        default=None, description="PEM file of our certificate, for servers that ask for one."
-    )
-    key_file: Path | None = Field(
-        default=None, description="PEM file of the key that belongs to it; only its owner may read it."
-    )
-    key_password: Secret | None = Field(default=None, description="Password of the key file, as `${VAR}`.")
-    schema_name: Annotated[str, Identifier, StringConstraints(max_length=_LONGEST_IDENTIFIER)] = Field(
-        default="shopfloor", description="The schema in which its tables are; it is made if need be."
-    )
-    prefix: Annotated[
-        str, Form(r"([A-Za-z_][A-Za-z0-9_]*)?", "letters, digits and `_`"), StringConstraints(max_length=20)
-    ] = Field(default="", description="What stands before the name of each table.")
-    writer: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = Field(
-        default=None,
-        description="Under which name its position is kept in the database, another one for each Shopfloor that writes "
-        "there; by default the plant's site and the sink's name.",
-    )
-    timeout: Duration = Field(
-        default=30 * _SECOND, ge=_SECOND // 10,
-        description="How long the database may give no sign of life, and wait for a lock.",
-    )  # fmt: skip
-    keep_alive: Duration = Field(
-        default=10 * _SECOND, ge=_SECOND // 10, description="How often a connection is tried while nothing is written."
-    )
-
-    _site: str = PrivateAttr(default="")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "PostgresConfig":
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("`certificate_file` and `key_file` belong together; give both")
-        if self.key_password is not None and self.key_file is None:
-            raise ValueError("`key_password` needs `key_file`")
-        return self
-
-    def place(self, plant: Plant) -> None:
-        """Remember the site: two plants in one database must not share a position."""
-        self._site = plant.plant.site
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """What is wrong with the certificate files."""
-        return file_problems(self)
-
-    @property
-    def position(self) -> str:
-        """The name under which the position is kept."""
-        return self.writer or (f"{self._site}/{self.name}" if self._site else self.name)
-
-    def parameters(self) -> dict[str, Any]:
-        """What libpq is told."""
-        given = conninfo_to_dict(self.dsn.get_secret_value())
-        host = str(given.get("host") or "")
-        if "sslmode" not in given and not (host in LOCAL or host.startswith("/")):
-            given["sslmode"] = "verify-full"
-        if self.ca_file is not None:
-            given["sslrootcert"] = str(self.ca_file)
-        elif str(given.get("sslmode")) == "verify-full":
-            given.setdefault("sslrootcert", "system")
-        if self.certificate_file is not None:
-            given |= {"sslcert": str(self.certificate_file), "sslkey": str(self.key_file)}
-        if self.key_password is not None:
-            given["sslpassword"] = self.key_password.get_secret_value()
-        if self.password is not None:
-            given["password"] = self.password.get_secret_value()
-        milliseconds = self.timeout // 10**6
-        return {
-            "tcp_user_timeout": milliseconds,
-            **given,
-            "client_encoding": "utf8",
-            "application_name": _application(self.position),
-        }
 
     def build(self) -> "PostgresSink":
         """The sink; opens nothing yet."""
@@ -161,36 +47,32 @@ class PostgresConfig(SinkConfig):
         return PostgresProbe(self)
 
 
-def _application(writer: str) -> str:
-    """How the server's administrator sees who is connected; tells one process from another."""
-    return f"shopfloor {writer[:24]} {socket.gethostname()[:20]}:{os.getpid()}"
-
-
 class PostgresProbe(Connection):
     """Connects and examines, and leaves nothing behind."""
 
-    def __init__(self, config: PostgresConfig) -> None:
-        """Built by ``PostgresConfig.probe``."""
+    def __init__(self, config: PostgresDatabase, *, historian: bool = False) -> None:
+        """Built by ``PostgresConfig.probe``, or a historian's."""
         self._config = config
+        self._historian = historian
 
     async def __aenter__(self) -> Self:
-        config = self._config
-        session = await _connected(config)
+        session = await _connected(self._config)
         try:
-            await session.run(lambda connection: _tried(connection, config))
+            await session.run(self._tried)
         finally:
             await session.close()
         return self
 
+    async def _tried(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        config = self._config
+        names = ddl.Names(DIALECT, config.schema_name, config.prefix)
+        async with connection.transaction(force_rollback=True):
+            await prepare(connection, names)
+            await claim(connection, names, config.position[:LONGEST_NAME], historian=self._historian)
+            await temporary(connection, names)
 
-async def _tried(connection: psycopg.AsyncConnection[Any], config: PostgresConfig) -> None:
-    names = ddl.Names(DIALECT, config.schema_name, config.prefix)
-    async with connection.transaction(force_rollback=True):
-        await prepare(connection, names)
-        await temporary(connection, names)
 
-
-async def _connected(config: PostgresConfig) -> Session:
+async def _connected(config: PostgresDatabase) -> Session:
     """A session with all settings made. Raises Unavailable, Misconfigured."""
     session = await Session.open(config.parameters(), patience=config.timeout / 1e9)
     milliseconds = config.timeout // 10**6
@@ -203,6 +85,11 @@ async def _connected(config: PostgresConfig) -> Session:
             ("idle_in_transaction_session_timeout", str(2 * milliseconds)),
         ):
             await connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
+        # and so must the writer's lock, which a session holds (from PostgreSQL 14 on); one that lives asks often enough
+        idle = max(_SHORTEST_IDLE, 3 * max(config.timeout, config.keep_alive) // 10**6)
+        await connection.execute(
+            "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = 'idle_session_timeout'", [str(idle)]
+        )
         found = await connection.execute("SELECT current_setting('synchronous_commit')")
         row = await found.fetchone()
         if row is not None and row[0] == "off":  # what write has returned for must be on the server's disk
@@ -225,7 +112,10 @@ async def _connected(config: PostgresConfig) -> Session:
 class PostgresSink(Sink):
     """Writes batches; enter it to connect."""
 
-    def __init__(self, config: PostgresConfig) -> None:
+    historian: ClassVar[bool] = False
+    """Whether the tables are to be its own: nobody else's samples among them."""
+
+    def __init__(self, config: PostgresDatabase) -> None:
         """Built by ``PostgresConfig.build``."""
         self._config = config
         self._names = ddl.Names(DIALECT, config.schema_name, config.prefix)
@@ -254,18 +144,20 @@ class PostgresSink(Sink):
 
     async def _begin(self, connection: psycopg.AsyncConnection[Any]) -> None:
         names, config = self._names, self._config
+        me = config.position[:LONGEST_NAME]
         await self._alone(connection)
+        self._token = secrets.token_hex(8)
         async with connection.transaction():
             await prepare(connection, names)
+            await claim(connection, names, me, historian=self.historian)
+            found = await connection.execute(
+                f"INSERT INTO {names.full(WRITER.name)} AS w (name, position, session, written) "  # noqa: S608  # own text
+                "VALUES (%s, -1, %s, now()) ON CONFLICT (name) DO UPDATE SET session = excluded.session "
+                "RETURNING w.position".encode(),
+                [me, self._token],
+            )
+            row = await found.fetchone()
         await temporary(connection, names)
-        self._token = secrets.token_hex(8)
-        found = await connection.execute(
-            f"INSERT INTO {names.full(WRITER.name)} AS w (name, position, session, written) "  # noqa: S608  # own text
-            "VALUES (%s, -1, %s, now()) ON CONFLICT (name) DO UPDATE SET session = excluded.session "
-            "RETURNING w.position".encode(),
-            [config.position[:LONGEST_NAME], self._token],
-        )
-        row = await found.fetchone()
         self._position = -1 if row is None else row[0]
         self._ids = {}
         known = await connection.execute(f"SELECT name, id FROM {names.full(TAG.name)}".encode())  # noqa: S608  # own text
@@ -291,7 +183,7 @@ class PostgresSink(Sink):
             if holder is None:
                 continue
             pid, application, address = holder
-            if not _remnant(application):
+            if not is_remnant(application):
                 raise Unavailable(
                     f"another Shopfloor ({application}, from {address or 'the same computer'}) writes there under the "
                     f"name {self._config.position!r}; stop it, or give one of them another `writer`"
@@ -329,8 +221,10 @@ class PostgresSink(Sink):
         fresh = [entry for entry in entries if entry[0] > self._position]
         if not fresh:
             return
+        pieces = Pieces(_PIECE)
         for _, batch in fresh:
             rows.fit(batch, nul=False, longest=LONGEST)
+            await pieces.worked(len(batch))
         try:
             await session.run(lambda connection: self._store(connection, session, fresh))
         except Rejected as refused:
@@ -348,9 +242,14 @@ class PostgresSink(Sink):
         only_try: bool = False,
     ) -> None:
         await self._know(connection, rows.tags_of(entries) - self._ids.keys())
-        found = rows.blocks(entries, self._ids)
+        found: list[rows.Block] = []
+        pieces = Pieces(_PIECE)
+        for entry in entries:
+            await pieces.worked(len(entry[1]))
+            found = rows.blocks([entry], self._ids, found)
         async with connection.transaction(force_rollback=only_try):
             await self._copy(connection, session, self._names.full(HISTORY.name), found)
+            await turn()
             await self._copy(connection, session, NEW, rows.latest(found))
             await self._latest(connection)
             session.alive()
@@ -386,7 +285,7 @@ class PostgresSink(Sink):
                 for chunk in postgres_copy.encoded(block):
                     await copy.write(chunk)
                     session.alive()
-                    await asyncio.sleep(0)  # a chunk takes some milliseconds; others' turn between them
+                    await turn()  # a chunk takes some milliseconds
             await copy.write(postgres_copy.TRAILER)
 
     async def _latest(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -445,11 +344,3 @@ class PostgresSink(Sink):
             # each half alone is taken, both together are not: the later one has to go
             waiting += bad or [([place], why) for place in places[middle:]]
         return Rejected("; ".join(list(reasons)[:3]), sorted(found))
-
-
-def _remnant(application: str) -> bool:
-    """Whether a connection of this name was made on this computer by a process that is gone, or by this one."""
-    before, _, number = application.rpartition(":")
-    if not before.endswith(f" {socket.gethostname()[:20]}") or not number.isdigit():
-        return False
-    return int(number) == os.getpid() or not psutil.pid_exists(int(number))

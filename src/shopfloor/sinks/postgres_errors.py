@@ -55,6 +55,8 @@ _CONNECTING: Final[tuple[tuple[str, type[Exception], str], ...]] = (
     ("server certificate for", Misconfigured,
      "the server's certificate is for another name; write the host in `dsn` as the certificate has it"),
     ("certificate", Misconfigured, "the certificates do not fit; see `ca_file`, `certificate_file`, `key_file`"),
+    ("invalid response to SSL negotiation", Misconfigured,
+     "what answers there is no PostgreSQL; write its port into `dsn`"),
     ("private key", Misconfigured, "the key does not fit; see `certificate_file` and `key_file`"),
 )  # fmt: skip
 """What connecting says has no SQLSTATE: words of it. A server that speaks another language is told as being away."""
@@ -104,5 +106,5 @@ def _said(error: psycopg.Error) -> str:
     if primary:
         detail = error.diag.message_detail or ""
         return " ".join(f"{primary} {detail}".split())
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(" Is the server running", "; is the server running")
     return text.rpartition(_NEWS)[2].strip() if _NEWS in text else text.rpartition("failed: ")[2]

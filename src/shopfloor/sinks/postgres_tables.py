@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
 
 from shopfloor.samples import Misconfigured
-from shopfloor.sinks.sql import ddl
-from shopfloor.sinks.sql.tables import HISTORY, META, SCHEMA, Kind, Schema, Table
-from shopfloor.sinks.sql.views import VIEWS
+from shopfloor.sinks.sql import ddl, upgrade
+from shopfloor.sinks.sql.owner import OWNER, settled
+from shopfloor.sinks.sql.tables import HISTORY, META, SCHEMA, WRITER, AddTable, Change, Kind, Schema, Table
+from shopfloor.sinks.sql.views import VIEWS, View
 
 DIALECT: Final = ddl.Dialect(
     types={
@@ -51,6 +53,22 @@ RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 NEW: Final = "shopfloor_new"
 """The temporary table in which the newest rows of a transaction wait to be compared with LATEST."""
 
+_GRANTS: Final = """
+    SELECT format('GRANT %%s%%s ON %%I.%%I TO %%s%%s', g.privilege_type,
+                  CASE WHEN g.attname IS NULL THEN '' ELSE ' (' || quote_ident(g.attname) || ')' END,
+                  n.nspname, c.relname,
+                  CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+                  CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (
+        SELECT NULL::name AS attname, e.* FROM aclexplode(c.relacl) e
+        UNION ALL
+        SELECT a.attname, e.* FROM pg_attribute a, aclexplode(a.attacl) e
+        WHERE a.attrelid = c.oid AND NOT a.attisdropped
+    ) g
+    WHERE n.nspname = %s AND c.relname = ANY(%s) AND g.grantee <> c.relowner
+"""
+"""Statements that give others what they were given on some views."""
+
 Connection = psycopg.AsyncConnection[Any]
 
 
@@ -69,7 +87,9 @@ async def prepare(connection: Connection, names: ddl.Names, schema: Schema = SCH
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [key(names.schema, names.prefix)])
     there = await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [names.schema])
     if await there.fetchone() is None:
+        await _may(connection, "CREATE")
         await _execute(connection, f"CREATE SCHEMA {DIALECT.quoted(names.schema)}")
+    await _may(connection, "USAGE", names.schema)
     found = await _columns(connection, names)
     await _rights(connection, [names.full(table.name) for table in schema.tables if names.plain(table.name) in found])
     version = await _version(connection, names, found)
@@ -78,14 +98,17 @@ async def prepare(connection: Connection, names: ddl.Names, schema: Schema = SCH
             f"the tables in {names.schema} are of a newer Shopfloor (version {version}, this one knows "
             f"{schema.version}); start that one, or write another `schema_name` or `prefix`"
         )
-    await _migrate(connection, names, schema, version)
+    made_anew = await _migrate(connection, names, schema, version, found)
     missing = [table for table in schema.tables if names.plain(table.name) not in found]
+    if missing:
+        await _may(connection, "CREATE", names.schema)
     await _make(connection, names, missing)
     found = await _columns(connection, names)
     for table in schema.tables:
         _fits(names, table, found)
     if missing or version < schema.version:
-        await _views(connection, names)
+        if made_anew:
+            await _views(connection, names)
         await _execute(
             connection,
             f"INSERT INTO {names.full(META.name)} (item, content) VALUES ('version', %s) "  # noqa: S608  # own text
@@ -94,11 +117,37 @@ async def prepare(connection: Connection, names: ddl.Names, schema: Schema = SCH
         )
 
 
-async def _migrate(connection: Connection, names: ddl.Names, schema: Schema, version: int) -> None:
-    for step in schema.changes[version - 1 :] if version else ():
-        for change in step:
-            for statement in ddl.change(names, change):
-                await _execute(connection, statement)
+async def _migrate(
+    connection: Connection, names: ddl.Names, schema: Schema, version: int, found: upgrade.Columns
+) -> bool:
+    """Bring older tables up to date; returns whether the views are to be made anew.
+
+    They are not where they are somebody else's who has done all of it. Raises Misconfigured when that is left.
+    """
+    changes = upgrade.left(names, schema, version, found)
+    if 0 < version < schema.version:
+        owner = await _stranger(connection, names, changes)
+        if owner is not None:
+            if wanted := upgrade.statements(names, schema, version, found, VIEWS):
+                raise upgrade.older(version, schema, owner, wanted)
+            return False
+        await _may(connection, "CREATE", names.schema)
+    for change in changes:
+        for statement in ddl.change(names, change):
+            await _execute(connection, statement)
+    return True
+
+
+async def _stranger(connection: Connection, names: ddl.Names, changes: Sequence[Change]) -> str | None:
+    """To whom a table that is to be changed, or one of the views, belongs; None: all are this user's."""
+    tables = {change.table for change in changes if not isinstance(change, AddTable)}
+    rows = await connection.execute(
+        "SELECT quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = ANY(%s) AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY c.relname",
+        [names.schema, [names.plain(name) for name in (*tables, *(view.name for view in VIEWS))]],
+    )
+    row = await rows.fetchone()
+    return None if row is None else str(row[0])
 
 
 async def _make(connection: Connection, names: ddl.Names, tables: Sequence[Table]) -> None:
@@ -124,15 +173,16 @@ async def _columns(connection: Connection, names: ddl.Names) -> dict[str, dict[s
     rows = await connection.execute(
         """
         SELECT c.relname, a.attname, format_type(a.atttypid, NULL),
-               a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
+               a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
+               a.attgenerated <> '' OR a.attidentity = 'a'
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
         WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
         """,
         [names.schema],
     )
     found: dict[str, dict[str, ddl.Found]] = {}
-    async for table, column, kind, required in rows:
-        found.setdefault(table, {})[column] = ddl.Found(kind, required)
+    async for table, column, kind, required, generated in rows:
+        found.setdefault(table, {})[column] = ddl.Found(kind, required, generated)
     return found
 
 
@@ -143,6 +193,22 @@ def _fits(names: ddl.Names, table: Table, found: dict[str, dict[str, ddl.Found]]
             f"the table {names.full(table.name)} is there with another shape: {'; '.join(wrong[:3])}; rename it, or "
             "write another `schema_name` or `prefix`"
         )
+
+
+async def _may(connection: Connection, right: str, schema: str | None = None) -> None:
+    """Raise Misconfigured with the GRANT that is missing; without ``schema`` it is about the database."""
+    question, about = (
+        ("has_database_privilege(current_database(), %s)", [right])
+        if schema is None
+        else ("has_schema_privilege(%s, %s)", [schema, right])
+    )
+    asked = await connection.execute(
+        _sql(f"SELECT quote_ident(current_user), quote_ident(current_database()), {question}"), about
+    )
+    row = await asked.fetchone()
+    if row is not None and not row[2]:
+        what = f"DATABASE {row[1]}" if schema is None else f"SCHEMA {DIALECT.quoted(schema)}"
+        raise Misconfigured(f"this user lacks rights; GRANT {right} ON {what} TO {row[0]}, or write another user")
 
 
 async def _rights(connection: Connection, tables: Sequence[str]) -> None:
@@ -159,11 +225,41 @@ async def _rights(connection: Connection, tables: Sequence[str]) -> None:
 
 
 async def _views(connection: Connection, names: ddl.Names) -> None:
-    """Make the views anew: a view cannot be replaced by one with other columns."""
-    for view in reversed(VIEWS):
-        await _execute(connection, f"DROP VIEW IF EXISTS {names.full(view.name)}")
+    """Make the views, or make them anew; who may read one still may, and the plant's own views on them stay.
+
+    Raises Misconfigured when one of those is in the way.
+    """
     for view in VIEWS:
+        try:
+            async with connection.transaction():
+                await _execute(connection, ddl.view(names, view))
+        except psycopg.errors.InvalidTableDefinition:  # other columns than before, and not just more of them
+            await _drop_and_make(connection, names, view)
+
+
+async def _drop_and_make(connection: Connection, names: ddl.Names, first: View) -> None:
+    """Make a view anew, and those of ours that are made of it, with the rights that were granted on them."""
+    wanted = [first]
+    for view in VIEWS:  # each names only those before it
+        if view is not first and any(f"{{{one.name}}}" in view.select for one in wanted):
+            wanted.append(view)
+    found = await connection.execute(_GRANTS, [names.schema, [names.plain(view.name) for view in wanted]])
+    grants = [grant for (grant,) in await found.fetchall()]
+    for view in reversed(wanted):
+        try:
+            await _execute(connection, f"DROP VIEW IF EXISTS {names.full(view.name)}")
+        except psycopg.errors.DependentObjectsStillExist as error:
+            detail = " ".join((error.diag.message_detail or error.diag.message_primary or "").split())
+            raise Misconfigured(
+                f"the view {names.full(view.name)} must be made anew, and something of the plant's is in the way "
+                f"({detail}); drop that (DROP VIEW …), start Shopfloor, and make it again"
+            ) from error
+    for view in wanted:
         await _execute(connection, ddl.view(names, view))
+    for grant in grants:
+        with suppress(psycopg.errors.UndefinedColumn):  # it was about a column that is no more
+            async with connection.transaction():
+                await _execute(connection, grant)
 
 
 async def _hypertable(connection: Connection, names: ddl.Names) -> None:
@@ -174,6 +270,21 @@ async def _hypertable(connection: Connection, names: ddl.Names) -> None:
     if (row := await there.fetchone()) is not None:
         statement = f"SELECT {DIALECT.quoted(row[0])}.create_hypertable(%s::regclass, 'time')"  # quoted
         await _execute(connection, statement, [names.full(HISTORY.name)])
+
+
+async def claim(connection: Connection, names: ddl.Names, me: str, *, historian: bool) -> None:
+    """Settle whose these tables are; to be called in the transaction of ``prepare``. Raises Misconfigured."""
+    meta = names.full(META.name)
+    writers = await (await connection.execute(_sql(f"SELECT name FROM {names.full(WRITER.name)}"))).fetchall()  # noqa: S608  # own text
+    text = f"SELECT content FROM {meta} WHERE item = %s"  # noqa: S608  # own text
+    marked = await (await connection.execute(_sql(text), [OWNER])).fetchone()
+    owner = marked[0] if marked else None
+    settled(owner, [name for (name,) in writers], me, "`schema_name` or `prefix`", historian=historian)
+    if owner != (me if historian else None):
+        await _execute(connection, f"DELETE FROM {meta} WHERE item = %s", [OWNER])  # noqa: S608  # own text
+        if historian:
+            text = f"INSERT INTO {meta} (item, content) VALUES (%s, %s)"  # noqa: S608  # own text
+            await _execute(connection, text, [OWNER, me])
 
 
 async def temporary(connection: Connection, names: ddl.Names) -> None:

@@ -21,6 +21,10 @@ class Dialect:
     accepted: Mapping[Kind, frozenset[str]]
     """How information_schema.columns may name the type of such a column, in lower case."""
     quotes: tuple[str, str] = ('"', '"')
+    mark: str = "%s"
+    """What stands for a value that goes beside the statement."""
+    now: str = "CURRENT_TIMESTAMP"
+    """The time in UTC, to the microsecond."""
     true: str = "TRUE"
     false: str = "FALSE"
     table_suffix: str = ""
@@ -30,6 +34,7 @@ class Dialect:
     create_view: str = "CREATE OR REPLACE VIEW"
     indexes_inside: bool = False
     """Whether CREATE TABLE has the indexes, too."""
+    primary_key: str = "PRIMARY KEY"
     row_id: str = ""
     """A column that becomes the primary key of a table that has none, declared in full, its name first."""
 
@@ -67,7 +72,7 @@ def create(names: Names, table: Table) -> Iterator[str]:
     dialect = names.dialect
     lines = [_declared(dialect, column) for column in table.columns]
     if table.key:
-        lines.append(f"PRIMARY KEY ({_listed(dialect, table.key)})")
+        lines.append(f"{dialect.primary_key} ({_listed(dialect, table.key)})")
     elif dialect.row_id:
         lines += [dialect.row_id, f"PRIMARY KEY ({dialect.row_id.partition(' ')[0]})"]
     if table.unique:
@@ -126,6 +131,8 @@ class Found(NamedTuple):
     type: str
     required: bool
     """Whether it is NOT NULL and has no default."""
+    generated: bool = False
+    """Whether the database alone gives its values."""
 
 
 def differences(dialect: Dialect, table: Table, found: Mapping[str, Found]) -> list[str]:
@@ -142,6 +149,8 @@ def differences(dialect: Dialect, table: Table, found: Mapping[str, Found]) -> l
             wrong.append(f"its column {column.name} is {has.type} instead of {dialect.types[column.kind]}")
         elif has.required and column.null:
             wrong.append(f"its column {column.name} must allow NULL")
+        elif has.generated and column.kind is not Kind.SERIAL:
+            wrong.append(f"its column {column.name} is a generated one, which takes no values")
     names = set(table.names)
     wrong += [
         f"its own column {name} needs a value" for name, has in found.items() if has.required and name not in names

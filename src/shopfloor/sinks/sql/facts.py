@@ -111,6 +111,8 @@ class _Record(_Unit, kw_only=True):
     error_rate: float | None = None
     health: float | None = None
     coverage: float | None = None
+    state_coverage: float | None = None
+    uncounted_seconds: float | None = None
     planned_seconds: float | None = None
     actual_seconds: float | None = None
     ideal_seconds: float | None = None
@@ -251,6 +253,8 @@ def _window(machine: str, period: str, time: int, entry: int, text: str) -> list
         None if record.why is None else _text(record.why),
         entry,
         text,
+        record.uncounted_seconds,
+        record.state_coverage,
     )
     losses = _joined({reason: (loss.count, loss.seconds) for reason, loss in record.losses.items()})
     scraps = _joined({reason: (units,) for reason, units in record.scrap_by_reason.items()})

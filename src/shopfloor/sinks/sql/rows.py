@@ -112,9 +112,12 @@ class Block:
             yield tag, micros, nanos, received // 1000, entry, place, quality, status or None, seen, seen_nanos, *value
 
 
-def blocks(entries: Iterable[tuple[int, Batch]], ids: Mapping[str, int]) -> list[Block]:
-    """The rows of these entries; ``ids`` has every tag of them. ``fit`` has said that they can be held."""
-    found: dict[ValueKind, Block] = {}
+def blocks(entries: Iterable[tuple[int, Batch]], ids: Mapping[str, int], before: Sequence[Block] = ()) -> list[Block]:
+    """The rows of these entries; ``ids`` has every tag of them. ``fit`` has said that they can be held.
+
+    ``before``: the blocks of the entries before these, which are gone on with.
+    """
+    found = {block.kind: block for block in before}
     for offset, batch in entries:
         if not len(batch):
             continue

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these tables; stored in ``META`` under ``version``."""
 LONGEST_TAG: Final = 512
 """Characters; what every database can index."""
@@ -138,6 +138,11 @@ HISTORY: Final = Table(
     indexes=[["tag_id", "time"]],
 )
 LATEST: Final = Table("latest", "The newest sample of each tag, by its own time.", _SAMPLE, key=["tag_id"])
+_SINCE_2: Final = (
+    Column("uncounted_seconds", Kind.DOUBLE, null=True),
+    Column("state_coverage", Kind.DOUBLE, null=True),
+)
+"""Last, as tables that were there before have them; NULL in rows of then."""
 KPI_WINDOW: Final = Table(
     "kpi_window",
     "Figures of machines and lines for each closed hour, shift and day; a correction is a row with the next revision.",
@@ -163,6 +168,7 @@ KPI_WINDOW: Final = Table(
         Column("why", Kind.TEXT, null=True),
         _ENTRY,
         Column("record", Kind.JSON),
+        *_SINCE_2,
     ],
     key=[column.name for column in _WINDOW],
     replaces=[column.name for column in _WINDOW],
@@ -342,4 +348,4 @@ class Schema(NamedTuple):
     """``changes[n]`` makes version n + 2 of version n + 1; views are made anew after each."""
 
 
-SCHEMA: Final = Schema(VERSION, TABLES, ())
+SCHEMA: Final = Schema(VERSION, TABLES, [[AddColumn(KPI_WINDOW.name, column) for column in _SINCE_2]])

@@ -14,6 +14,8 @@ class View(NamedTuple):
     name: str
     doc: str
     select: str
+    whole: str = ""
+    """The table whose columns it has, all of them: a new one of the table is to be one of the view's."""
 
 
 VIEWS: Final[Sequence[View]] = (
@@ -50,6 +52,7 @@ VIEWS: Final[Sequence[View]] = (
                           WHERE n.machine = w.machine AND n.period = w.period AND n.starts = w.starts
                             AND (n.entry > w.entry OR (n.entry = w.entry AND n.revision > w.revision)))
         """,
+        whole="kpi_window",
     ),
     View(
         "production",
