@@ -8,35 +8,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from bson import ObjectId, encode
 from hypothesis import given, settings, strategies as st
 from pymongo import MongoClient
 
 from shopfloor import plant
-from shopfloor.importing import Documents, Imported, imported, pins, read, text
+from shopfloor.importing import ENVIRONMENT, Documents, Imported, imported, pins, read, text, with_front_end
 from shopfloor.journal import read_file
 from shopfloor.protocols.s7_address import parse
 from shopfloor.protocols.s7_values import Unfit
 from shopfloor.samples import Misconfigured
+from shopfloor.sinks.mongodb import MongoDbConfig
 from shopfloor.sources.s7 import S7Config
-from shopfloor.testing.programs import ServerProcess, free_port, missing, require_program
+from shopfloor.testing.databases import MongoPeer
+from shopfloor.testing.programs import ServerProcess, free_port
 
 RUN: Final = (sys.executable, "-m", "shopfloor")
-PEER: Final = Path(__file__).parents[1] / "peers" / "mongo" / "target"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of a server of MongoDB's wire protocol."""
-    java = require_program("java", "apt-get install openjdk-17-jdk-headless")
-    if not (PEER / "classes").is_dir():
-        missing("the peer mongo-java-server is not built", "make test, or `mvn -q compile` in tests/peers/mongo")
-    port = free_port()
-    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
-    classes = f"{PEER / 'classes'}{os.pathsep}{PEER / 'lib'}/*"
-    with ServerProcess([java, *quick, "-cp", classes, "peer.Mongo", str(port)], port, within=60):
-        yield f"mongodb://127.0.0.1:{port}"
+    with MongoPeer() as peer:
+        yield peer.url
 
 
 def filled(server: str, name: str, **collections: list[dict[str, Any]]) -> str:
@@ -97,23 +93,24 @@ def source(found: Imported) -> S7Config:
 
 def shopfloor(*words: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*RUN, *map(str, words)], capture_output=True, text=True, timeout=90, check=False, cwd=folder,
+        [*RUN, *map(str, words)], capture_output=True, text=True, timeout=200, check=False, cwd=folder,
         env={**os.environ, **environment},
     )  # fmt: skip
 
 
 def test_what_is_imported_is_right_and_runs(server: str, tmp_path: Path) -> None:
-    """From a database by way of the recorder's own configuration to samples of a PLC in the journal."""
-    with ServerProcess([*RUN, "simulate", "s7", "--port", str(port := free_port())], port, within=60):
+    """From a database by way of the recorder's own configuration to samples of a PLC that its front end can read."""
+    own = recorders_own()
+    with ServerProcess([*RUN, "simulate", "s7", "--port", str(port := free_port())], port, within=200):
         configuration = tmp_path / "config.json"
         configuration.write_text(
             json.dumps({
                 "plc": {"ip": f"127.0.0.1:{port}", "rack": 0, "slot": 1},
-                "mongodb": {"connection_string": filled(server, "industrial_iot", **recorders_own())},
+                "mongodb": {"connection_string": filled(server, "industrial_iot", **own)},
                 "sampling": {"interval_seconds": 0.2},
             })
         )  # fmt: skip
-        done = shopfloor("import", configuration, "--to", "plant.yaml", folder=tmp_path)
+        done = shopfloor("import", configuration, "--front-end", "--to", "plant.yaml", folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "3 tags of 2 machines, written to plant.yaml" in done.stderr
         assert "DB2.DBW0 for every power sensor" in done.stderr
@@ -137,11 +134,17 @@ def test_what_is_imported_is_right_and_runs(server: str, tmp_path: Path) -> None
             file.write("console: null\n")
         journal = tmp_path / "data" / "journal.db"
         with ServerProcess(
-            [*RUN, "run", "plant.yaml"], 0, folder=tmp_path, within=60,
-            ready=lambda: journal.exists() and received(journal) >= 3,
+            [*RUN, "run", "plant.yaml"], 0, folder=tmp_path, within=200,
+            ready=lambda: written(server, "industrial_iot") >= {one["_id"] for one in own["sensors"]},
         ):  # fmt: skip
             pass
     assert received(journal) >= 3
+
+
+def written(server: str, database: str) -> set[Any]:
+    """Whose values there are in the recorder's collection, by the references that its front end follows."""
+    with MongoClient[dict[str, Any]](server) as client:
+        return set(client[database]["signaldatas"].distinct("sensorId"))
 
 
 def received(journal: Path) -> int:
@@ -264,6 +267,82 @@ def test_a_unit_cycle_is_counted_and_two_of_a_machine_are_no_sum() -> None:
     twice = recorders_own()
     twice["sensors"][2]["machineId"] = "Press 1"
     assert [machine.good for machine in imported(documents(**twice)).machines] == [None, None]
+
+
+def front_end(found: Imported) -> MongoDbConfig:
+    """The sink for the recorder's front end, as the plant file's own loader reads it."""
+    (sink,) = plant.parse(text(found), "imported", Path(), ENVIRONMENT).sinks
+    assert isinstance(sink, MongoDbConfig)
+    return sink
+
+
+def test_the_front_ends_sink_is_there_only_where_it_is_asked_for() -> None:
+    own = recorders_own()
+    given = msgspec.structs.replace(documents(**own), address="mongodb://127.0.0.1:27017/industrial_iot")
+    found = imported(given)
+    assert not plant.parse(text(found), "imported", Path(), {}).sinks
+    assert "--front-end" in text(found)
+    asked = with_front_end(found, given)
+    assert asked.findings == found.findings, "it all goes on there"
+    recorder = front_end(asked).recorder
+    assert recorder is not None
+    press, saw = (str(one["_id"]) for one in own["machines"])
+    assert [(one.tag, one.sensor, one.machine) for one in recorder.signals] == [
+        (tag, str(sensor["_id"]), machine)
+        for tag, sensor, machine in zip(
+            ["press-1/power", "press-1/unit-cycle", "sage/cut"], own["sensors"], [press, press, saw], strict=True
+        )
+    ]
+    assert [(one.tag, one.machine) for one in recorder.production] == [
+        ("press-1/unit-cycle/hourly", press), ("sage/cut/hourly", saw),
+    ]  # fmt: skip
+    (config,) = plant.parse(text(asked), "imported", Path(), ENVIRONMENT).sources
+    assert isinstance(config, S7Config)
+    assert config.heartbeat == config.rate, "a document at each read"
+
+
+@pytest.mark.parametrize(
+    ("address", "password", "dsn", "line", "said"),
+    [
+        ("mongodb://localhost/iot", False, "mongodb://localhost/iot", None, None),
+        ("mongodb://db/iot?ssl=true", False, "mongodb://db/iot?ssl=true", None, None),
+        ("mongodb+srv://me@db.example/iot", True, "mongodb+srv://me@db.example/iot", "password: ${FRONT_END_PASSWORD}",
+         "set the environment variable FRONT_END_PASSWORD"),
+        ("mongodb://db/iot", False, "mongodb://db/iot?tls=false", None, "speaks without (tls=false)"),
+        ("mongodb://a,b/iot?replicaSet=r", False, "mongodb://a,b/iot?replicaSet=r&tls=false", None, "(tls=false)"),
+        (None, False, ENVIRONMENT["FRONT_END_DSN"], 'dsn: "${FRONT_END_DSN}"', "variable FRONT_END_DSN"),
+        ("mongodb://me@db/iot?tlsCertificateKeyFilePassword=x", True, ENVIRONMENT["FRONT_END_DSN"],
+         'dsn: "${FRONT_END_DSN}"', "variable FRONT_END_DSN"),
+    ],
+)  # fmt: skip
+def test_the_front_ends_sink_finds_the_database_as_the_import_did(
+    *, address: str | None, password: bool, dsn: str, line: str | None, said: str | None
+) -> None:
+    """Security is what the address has, said where it is less than the sink's own; no secret is in the plant file."""
+    given = msgspec.structs.replace(documents(**recorders_own()), address=address, has_password=password)
+    found = with_front_end(imported(given), given)
+    assert front_end(found).dsn.get_secret_value() == dsn
+    lines = [one.strip() for one in text(found).splitlines()]
+    assert line is None or line in lines
+    assert any(one.startswith("password:") for one in lines) == (line is not None and "PASSWORD" in line)
+    notes = [str(finding) for finding in found.findings if finding.collection == "front end's database"]
+    assert [said in note for note in notes if said] == ([True] if said else [])
+    assert bool(notes) == bool(said)
+
+
+def test_what_the_front_end_cannot_get_is_told() -> None:
+    """Two counts of a machine, for which there is one record an hour; ids that are no reference."""
+    own = recorders_own()
+    own["sensors"][2]["machineId"] = "Press 1"
+    own["sensors"].append({"_id": 4, "name": "Oil", "machineId": "Press 1", "sensorType": "power"})
+    own["sensorpinmappings"].append({"_id": 5, "sensorId": 4, "pinId": "IW66"})
+    given = documents(**own)
+    found = with_front_end(imported(given), given)
+    assert [(one.collection, one.field) for one in found.findings if one.lost] == [("sensors", "_id"), ("machines", "")]
+    recorder = front_end(found).recorder
+    assert recorder is not None
+    assert [one.tag for one in recorder.signals] == ["press-1/power", "press-1/unit-cycle", "press-1/cut"]
+    assert recorder.production == []
 
 
 def test_references_by_name_and_other_spellings_are_followed() -> None:
@@ -431,16 +510,21 @@ FIELDS = st.dictionaries(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    machine=ODD, sensor=ODD, site=ODD, fields=FIELDS, pin=st.sampled_from(["DQ.1", "IW64", "AI.0", "x", None]) | VALUE
+    machine=ODD,
+    sensor=ODD,
+    site=ODD,
+    fields=FIELDS,
+    key=VALUE,
+    pin=st.sampled_from(["DQ.1", "IW64", "AI.0", "x", None]) | VALUE,
 )
 def test_whatever_the_documents_say_the_plant_file_is_right(
-    machine: str, sensor: str, site: str, fields: dict[str, Any], pin: Any
+    machine: str, sensor: str, site: str, fields: dict[str, Any], key: Any, pin: Any
 ) -> None:
     """Or there is an error that says why nothing could be imported."""
     odd = documents(
-        name=site, machines=[{"_id": 1, "name": machine}],
-        sensors=[{"_id": 2, "name": sensor, "machineId": 1, "sensorType": "unit-cycle", **fields}],
-        sensorpinmappings=[{"_id": 3, "sensorId": 2, "pinId": pin}],
+        name=site, machines=[{"_id": "m", "name": machine}],
+        sensors=[{"_id": key, "name": sensor, "machineId": "m", "sensorType": "unit-cycle", **fields}],
+        sensorpinmappings=[{"_id": 3, "sensorId": {"_id": key}, "pinId": pin}],
     )  # fmt: skip
     try:
         found = imported(odd)
@@ -449,3 +533,4 @@ def test_whatever_the_documents_say_the_plant_file_is_right(
             raise
         return
     assert [tag.tag for tag in source(found).tags] == [tag.tag for tags in found.sources.values() for tag in tags]
+    plant.parse(text(with_front_end(found, odd)), "imported", Path(), ENVIRONMENT)

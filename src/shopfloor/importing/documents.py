@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -15,6 +16,8 @@ COLLECTIONS: Final = ("sensorpinmappings", "sensors", "machines")
 SCHEMES: Final = ("mongodb://", "mongodb+srv://")
 _CONFIGURATIONS: Final = ("config.json", "config.yaml", "config.yml")
 _EXPORTS: Final = (".json", ".jsonl", ".ndjson", ".bson")
+_PASSWORD: Final = re.compile(r"(?<=://)([^:@/?]*):[^@/?]*@")
+"""User and password in an address: what is special in them is escaped there, or nothing would have been read."""
 _WITHIN: Final = 5000
 """Milliseconds until a server that does not answer counts as away."""
 _REFUSED: Final = (13, 18, 8000)
@@ -32,6 +35,10 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     """Each of COLLECTIONS; those that are not there are empty."""
     configuration: Mapping[str, Any] = {}
     """The recorder's own configuration, where it was given: the PLC and how often it is read."""
+    address: str | None = None
+    """The mongodb:// address by which it was read, with its options, without the password; None: from files."""
+    has_password: bool = False
+    """Whether one stood in it."""
 
 
 def read(origin: str) -> Documents:
@@ -104,7 +111,8 @@ def _database(url: str, configuration: Mapping[str, Any]) -> Documents:
                 )
             return Documents(
                 origin=f"mongodb://{hosts}/{named.name}", name=named.name, collections=found,
-                configuration=configuration,
+                configuration=configuration, address=_PASSWORD.sub(r"\1@", url),
+                has_password=_PASSWORD.search(url) is not None,
             )  # fmt: skip
     except (InvalidURI, ConfigurationError, UnicodeError) as error:
         if "wire version" in str(error):

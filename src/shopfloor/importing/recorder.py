@@ -73,11 +73,18 @@ class Tag(msgspec.Struct, frozen=True, kw_only=True):
     """Two raw values, and what they stand for."""
     counts: bool = False
     """Whether each of its rising edges is a unit."""
+    sensor: str = ""
+    """The _id of its document in ``sensors``."""
 
     @property
     def units(self) -> str:
         """The tag that counts them."""
         return f"{self.tag}/units"
+
+    @property
+    def hourly(self) -> str:
+        """The tag with the units of each hour."""
+        return f"{self.tag}/hourly"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +93,26 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     title: str
     tags: list[Tag]
+    document: str = ""
+    """The _id of its document in ``machines``."""
 
     @property
     def good(self) -> str | None:
         """The tag that counts its units, where only one does."""
         found = [tag.units for tag in self.tags if tag.counts]
         return found[0] if len(found) == 1 else None
+
+
+class FrontEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A sink into the recorder's own collections."""
+
+    dsn: str
+    """Of their database, without a password; or a variable of the environment."""
+    wants_password: bool
+    signals: list[tuple[str, str, str]]
+    """A tag, the _id of its sensor, the _id of its machine."""
+    production: list[tuple[str, str]]
+    """A tag with the units of each hour, the _id of its machine."""
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +125,8 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     machines: list[Machine]
     sources: dict[Plc, list[Tag]]
     findings: list[Finding]
+    front_end: FrontEnd | None = None
+    """What its front end goes on reading, where that was asked for."""
 
 
 class _Document:
@@ -202,7 +225,7 @@ class _Work:
             tag=self._name(sensor, self._machines[machine.id]), pin=pin,
             unit=cleaned(sensor.get("unit", "units", "engineeringunit")), description=self._described(sensor),
             every=self._rate(sensor, mapping), scale=self._scale(sensor, mapping, is_bit=pin.is_bit),
-            counts=pin.is_bit and any("cycle" in word for word in self._kinds(sensor, mapping)),
+            counts=pin.is_bit and any("cycle" in word for word in self._kinds(sensor, mapping)), sensor=sensor.id,
         )  # fmt: skip
         self._sources.setdefault(plc, []).append(tag)
         self._machines[machine.id].tags.append(tag)
@@ -280,7 +303,7 @@ class _Work:
         title = _title(document)
         base = _slug(title) or _slug(document.id) or "machine"
         taken = {machine.id for machine in self._machines.values()}
-        self._machines[document.id] = Machine(id=_free(base, taken), title=title, tags=[])
+        self._machines[document.id] = Machine(id=_free(base, taken), title=title, tags=[], document=document.id)
 
     def _name(self, sensor: _Document, machine: Machine) -> str:
         """A tag's name that is not taken: machine/sensor."""

@@ -4,10 +4,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from shopfloor.importing.recorder import PORT, Imported, Machine, Plc, Tag
+from shopfloor.importing.front_end import PASSWORD
+from shopfloor.importing.recorder import PORT, FrontEnd, Imported, Machine, Plc, Tag
 
 SMALL: Final = 200
 """Tags up to which the small historian is taken."""
+_ADVICE: Final = (
+    "# Nothing is written into the recorder's database. Where its front end is to go on reading there,",
+    "# `shopfloor import … --front-end` makes a sink for it.",
+)
 
 
 def text(found: Imported) -> str:
@@ -20,8 +25,9 @@ def text(found: Imported) -> str:
         *map(_machine, found.machines),
         "sources:",
         *(line for number, (plc, tags) in enumerate(found.sources.items(), 1)
-          for line in _source(_name(number, len(found.sources)), plc, tags, found.every)),
+          for line in _source(_name(number, len(found.sources)), plc, tags, found)),
         *_counting([tag for machine in found.machines for tag in machine.tags if tag.counts]),
+        *(_ADVICE if found.front_end is None else _sink(found.front_end)),
         f"historian: {{type: {'sqlite' if sum(map(len, found.sources.values())) <= SMALL else 'duckdb'}}}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -58,15 +64,37 @@ def _counting(tags: Sequence[Tag]) -> Iterator[str]:
         yield "    type: edges"
         yield "    tags:"
     for tag in tags:
-        hourly = _text(f"{tag.tag}/hourly")
-        yield f"      - {{from: {_text(tag.tag)}, to: {_text(tag.units)}, hourly: {hourly}, unit: pcs}}"
+        names = f"from: {_text(tag.tag)}, to: {_text(tag.units)}, hourly: {_text(tag.hourly)}"
+        yield f"      - {{{names}, unit: pcs}}"
+
+
+def _sink(front_end: FrontEnd) -> Iterator[str]:
+    """What the front end goes on reading."""
+    yield "sinks:"
+    yield "  # Writes into the database that the front end reads; stop the recorder first, or values are there twice."
+    yield "  - name: front-end"
+    yield "    type: mongodb"
+    yield f"    dsn: {_text(front_end.dsn)}"
+    if front_end.wants_password:
+        yield f"    password: ${{{PASSWORD}}}"
+    yield "    recorder:"
+    for title, lines in (
+        ("signals", [("tag", "sensor", "machine"), *front_end.signals]),
+        ("production", [("tag", "machine"), *front_end.production]),
+    ):
+        keys, *entries = lines
+        if entries:
+            yield f"      {title}:"
+        for entry in entries:
+            inside = (f"{key}: {_text(value)}" for key, value in zip(keys, entry, strict=True))
+            yield f"        - {{{', '.join(inside)}}}"
 
 
 def _name(number: int, count: int) -> str:
     return "plc" if count == 1 else f"plc-{number}"
 
 
-def _source(name: str, plc: Plc, tags: list[Tag], every: float) -> Iterator[str]:
+def _source(name: str, plc: Plc, tags: list[Tag], found: Imported) -> Iterator[str]:
     yield f"  - name: {name}"
     yield "    type: s7"
     yield f"    host: {_text(plc.host)}"
@@ -76,7 +104,9 @@ def _source(name: str, plc: Plc, tags: list[Tag], every: float) -> Iterator[str]
         yield f"    rack: {plc.rack}"
     if plc.slot is not None:
         yield f"    slot: {plc.slot}"
-    yield f"    rate: {_seconds(every)}"
+    yield f"    rate: {_seconds(found.every)}"
+    if found.front_end is not None:
+        yield f"    heartbeat: {_seconds(found.every)}  # a document at each read, as the recorder wrote"
     yield "    tags:"
     yield from map(_tag, tags)
 

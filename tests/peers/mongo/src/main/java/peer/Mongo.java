@@ -2,10 +2,13 @@ package peer;
 
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
-import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
+import de.bwaldvogel.mongo.backend.h2.H2Backend;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.wire.message.MongoMessage;
 import java.util.List;
+import org.h2.mvstore.MVStore;
 
-/** A database in memory behind MongoDB's wire protocol: peer.Mongo PORT, until it is ended. */
+/** A database behind MongoDB's wire protocol, until it is ended: peer.Mongo PORT [FILE], without a file in memory. */
 public final class Mongo {
     private Mongo() {}
 
@@ -24,8 +27,31 @@ public final class Mongo {
         }
     }
 
+    /** What it answers for is in its file, as with a real server's journal: it may be killed at any time. */
+    private static final class Kept extends H2Backend {
+        private final boolean inFile;
+
+        Kept(MVStore store) {
+            super(store);
+            inFile = store.getFileStore() != null;
+        }
+
+        @Override
+        public Document handleMessage(MongoMessage message) {
+            Document answer = super.handleMessage(message);
+            if (inFile && message.getDocument().keySet().stream().anyMatch(WRITING::contains)) {
+                commit();
+            }
+            return answer;
+        }
+    }
+
+    private static final List<String> WRITING =
+            List.of("insert", "update", "delete", "findAndModify", "create", "createIndexes", "drop", "dropDatabase");
+
     public static void main(String[] arguments) {
-        MemoryBackend backend = new MemoryBackend();
+        MVStore.Builder store = new MVStore.Builder().autoCommitDisabled();
+        H2Backend backend = new Kept((arguments.length > 1 ? store.fileName(arguments[1]) : store).open());
         backend.version(Said.MONGO_5_0);
         MongoServer server = new MongoServer(backend);
         Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));
