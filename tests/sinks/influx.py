@@ -9,38 +9,16 @@ from typing import Any
 import httpx
 
 from shopfloor.samples import Sample, Value
+from shopfloor.testing.databases import InfluxDb
 from shopfloor.testing.programs import ServerProcess, free_port, require_program
 
 CLIENT = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 """Without certificates, which take long to read, and without connections that would look left behind."""
 FIELDS = ("value", "value_int", "value_bool", "value_text", "value_base64")
-CONFIG = """
-reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-[http]
-bind-address = "127.0.0.1:{port}"
-auth-enabled = {auth}
-log-enabled = false
-[monitor]
-store-enabled = false
-"""
 
 
-class Influxd(ServerProcess):
-    """InfluxDB 1 on a free port, with its files in a folder."""
-
-    def __init__(self, folder: Path, *, auth: bool = False) -> None:
-        program = require_program("influxd", "apt-get install influxdb")
-        port = free_port()
-        file = folder / "influxdb.conf"
-        file.write_text(CONFIG.format(folder=folder, port=port, rpc=free_port(), auth=str(auth).lower()))
-        super().__init__([program, "-config", file], port, environment={"HOME": str(folder)})
-        self.url = f"http://127.0.0.1:{port}"
+class Influxd(InfluxDb):
+    """InfluxDB 1 on a free port, with its files in a folder, and what it answers."""
 
     def query(self, text: str, **options: str) -> list[dict[str, Any]]:
         """The series of an answer, in nanoseconds."""

@@ -1,5 +1,6 @@
 """The files sink: what it writes is read by DuckDB and pyarrow, and it is killed, filled up and pulled away."""
 
+import asyncio
 import csv
 import gzip
 import io
@@ -9,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -229,6 +231,87 @@ async def test_a_file_is_closed_by_size_and_by_time(tmp_path: Path, monkeypatch:
         assert names(tmp_path / "out")[1] == "out-4-4.parquet"
         assert await sink.held() == 4
     assert [sample.value for sample in parquet(tmp_path / "out")] == [i / 2 for i in range(530)]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+async def test_years_in_one_file_are_written_with_few_files_open(
+    form: Literal["parquet", "csv"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import: each day has its file, a bounded number is open at once, and a bounded number of rows waits."""
+    monkeypatch.setattr(files_writing, "OPEN", 4)
+    monkeypatch.setattr(files_writing, "WAITING", 10)
+    folder = tmp_path / "out"
+    offered = [batch(*(Sample("a", NOW + i % 30 * DAY + i, i) for i in range(at, at + 45))) for at in (0, 45)]
+    kind: Any = files_writing._PARTS[form]
+    opened, most = [0], [0, 0]
+    finish, add = kind.finish, kind.add
+
+    def made(*given: Any) -> Any:
+        opened[0] += 1
+        most[0] = max(most[0], opened[0])
+        return kind(*given)
+
+    def added(part: Any, *given: Any) -> None:
+        add(part, *given)
+        most[1] = max(most[1], part.waiting)
+
+    def finished(part: Any) -> None:
+        finish(part)
+        opened[0] -= 1
+
+    monkeypatch.setattr(kind, "add", added)
+    monkeypatch.setattr(kind, "finish", finished)
+    monkeypatch.setitem(files_writing._PARTS, form, made)
+    async with config(folder, format=form).build() as sink:
+        await sink.write_many([(1, offered[0]), (2, offered[1])])
+        await sink.finish()
+    assert most[0] == 4
+    assert most[1] <= 10
+    found = sorted((parquet if form == "parquet" else comma_separated)(folder), key=lambda one: one.time)
+    assert found == sorted([*offered[0], *offered[1]], key=lambda one: one.time)
+    assert [name for name in names(folder) if name.endswith(f"/out-1-2.{form}")] == names(folder)[1::2]
+    assert len(names(folder)) == 2 * 30
+    assert not list(folder.glob(".*.part"))
+
+
+async def test_a_file_that_somebody_deletes_meanwhile_is_no_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    old = [folder / f"out-{i}-{i}.parquet" for i in range(3)]
+    for path in old:
+        path.write_bytes(b"")
+        os.utime(path, ns=(NOW, NOW - 8 * DAY))
+    listed = [(path, 1, 1) for path in old]
+    monkeypatch.setattr(files_writing.Layout, "finished", lambda _: iter(listed))
+    async with FilesSink(config(folder, keep="7 d"), TagFacts(), Clock()) as sink:
+        old[1].unlink()
+        await sink._run(sink._tidy, 60)
+    assert names(folder) == []
+
+
+async def test_a_write_waits_for_a_file_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file has longer than an answer of the disk: neither who closes it nor who waits for it is cut off."""
+    monkeypatch.setattr(files, "ANSWERS_WITHIN", 3.0)
+    monkeypatch.setattr(files, "LOOK_EVERY", 3600)
+    whole, free, begun = files_writing.write, threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> None:
+        begun.set()
+        assert free.wait(60)
+        whole(*given)
+
+    monkeypatch.setattr(files, "write", slow)
+    async with config(tmp_path / "out", rotate_size="1 kB", partition="none").build() as sink:
+        closing = asyncio.create_task(sink.write(1, series(0, 100)))
+        await asyncio.to_thread(begun.wait, 60)
+        waiting = asyncio.create_task(sink.write(2, series(100, 1)))
+        done, _ = await asyncio.wait({closing, waiting}, timeout=3.2)
+        assert not done
+        free.set()
+        await asyncio.gather(closing, waiting)
+    assert names(tmp_path / "out") == ["out-1-1.parquet"]
 
 
 async def test_old_files_are_deleted_and_others_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

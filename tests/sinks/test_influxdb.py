@@ -6,7 +6,7 @@ import math
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -185,15 +185,12 @@ async def test_a_type_that_a_field_has_not_is_quarantined_and_nothing_else(influ
         await sink.write_many([(1, batch(Sample("a", NOW - 1, 0.0)))])
         with pytest.raises(Rejected):
             await sink.write_many([(2, offered), (3, batch(Sample("a", NOW + 9, 9.0)))])
-        left = list(range(len(values)))
-        for place, kind in ((1, "string"), (3, "boolean")):
-            with pytest.raises(
-                Rejected, match=f"field type conflict.*is type {kind}, already exists as type float"
-            ) as no:
-                await sink.write(2, offered.select(left))
-            assert [left[i] for i in no.value.indices or ()] == [place]
-            left.remove(place)
-        await sink.write(2, offered.select(left))
+        with pytest.raises(Rejected, match="field type conflict") as no:
+            await sink.write(2, offered)
+        assert no.value.indices == [1, 3]
+        for reason, kind in zip(no.value.why(len(values)), ("string", "boolean"), strict=True):
+            assert f"is type {kind}, already exists as type float" in reason
+        await sink.write(2, offered.select([0, 2, 4]))
     assert [row["value"] for row in influxd.rows(database)] == [0, 1, 2, 3, 9]
 
 
@@ -218,6 +215,27 @@ def refusing(status: int, word: bytes) -> Callable[[Asked], Said]:
     """A server that refuses every request in which a word stands."""
     said = b'{"code":"unprocessable entity","message":"field type conflict"}'
     return lambda asked: Said(status, said) if word in asked.body else Said()
+
+
+@pytest.mark.parametrize(
+    ("body", "enters"),
+    [
+        (b'{"code":"invalid","message":"writing requires points"}', True),
+        (b"nothing to write", True),
+        (b"<html><h1>400 Bad Request</h1></html>", False),
+        (b'["no"]', False),
+    ],
+)
+async def test_a_server_that_knows_no_such_request_is_not_taken_for_one_without_lines(
+    *, body: bytes, enters: bool
+) -> None:
+    """Else all that is written would be refused by a server that is none of line protocol."""
+    async with Scripted(lambda _: Said(400, body)) as server:
+        if enters:
+            async with config(server.url, **V2).build():
+                return
+        with pytest.raises(Misconfigured, match=r"answers 400.*is it an InfluxDB"):
+            await config(server.url, **V2).build().__aenter__()
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -245,7 +263,7 @@ async def test_version_3_names_the_lines(tmp_path: Path) -> None:
         async with config(server.url, **V3).build() as sink:
             with pytest.raises(Rejected, match="got string") as rejected:
                 await sink.write(1, batch(*(Sample("a", NOW + i, i) for i in range(5))))
-            assert rejected.value.indices == [1]
+            assert [*rejected.value.why(5).values()] == [[1], [3]], "each for its reason"
         (asked,) = server.posts()
         assert asked.path == "/api/v3/write_lp?db=floor&precision=nanosecond&accept_partial=true"
         assert asked.headers["authorization"] == "Bearer t0ken"
@@ -284,7 +302,8 @@ async def test_a_server_that_takes_too_long() -> None:
             await asyncio.sleep(60)
         return Said()
 
-    async with Scripted(slow) as server, config(server.url, timeout="300 ms", **V2).build() as sink:
+    async with Scripted(slow) as server, config(server.url, **V2).build() as sink:
+        sink._seconds = 0.3  # of the write only: entering may take its time
         with pytest.raises(Unavailable, match=r"does not answer within 0\.3 s"):
             await sink.write(1, batch(Sample("a", NOW, 1)))
 
@@ -306,6 +325,12 @@ async def test_who_may_write(tmp_path: Path) -> None:
             await sink.write(1, batch(Sample("a", NOW, 1.5)))
         rows = server.query('SELECT "value" FROM shopfloor', db="floor", **admin)[0]["values"]
         assert rows == [[NOW, 1.5]]
+        for name in ("edge", "root"):  # only an administrator could make the database that is not there
+            missing = user(name, name[0]).model_copy(update={"database": "other"})
+            with pytest.raises(Misconfigured, match="other") if name == "edge" else nullcontext():
+                async with missing.probe():
+                    pass
+        assert server.query("SHOW DATABASES", **admin)[0]["values"] == [["floor"]]
         for refused in (user("edge", "wrong"), user("guest", "g"), config(server.url, version=1, database="floor")):
             with pytest.raises(Misconfigured, match=r"does not let us write: .*correct `username` and `password`"):
                 async with refused.build() as sink:
@@ -316,13 +341,14 @@ async def test_who_may_write(tmp_path: Path) -> None:
 
 
 async def test_a_probe_makes_no_database(influxd: Influxd, database: str) -> None:
-    sinks = [config(influxd.url, version=1, database=database), config("http://127.0.0.1:1", **V2)]
+    made = config(influxd.url, version=1, database=database)
+    sinks = [made, made.model_copy(update={"create": False}), config("http://127.0.0.1:1", **V2)]
     site = plant.parse("plant: {site: bremen}", "plant.yaml", Path())
-    there, away = [one async for one in probe(site.model_copy(update={"sinks": sinks}))]
-    assert (there.result, away.result) == ("misconfigured", "away")
+    would, there, away = [one async for one in probe(site.model_copy(update={"sinks": sinks}))]
+    assert (would.result, there.result, away.result) == ("ok", "misconfigured", "away"), "the first one makes it"
     assert f'database not found: "{database}"' in there.detail
     assert "create it, or correct `database`" in there.detail
-    assert [database] not in influxd.query("SHOW DATABASES")[0]["values"]
+    assert [database] not in influxd.query("SHOW DATABASES")[0].get("values", [])
 
 
 KILLED = """

@@ -1,12 +1,14 @@
 """How a plant file says how to reach an HTTP server: the fields that every HTTP connector has."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
-from shopfloor.plant.components import Form, Secret, Strict
+from shopfloor.plant.components import Form, Secret, Strict, check_identity
 from shopfloor.plant.units import DURATION_UNITS, Duration
 
 _SECOND: Final = DURATION_UNITS["s"]
@@ -33,19 +35,52 @@ def web_address(text: str) -> str:
 WebAddress = Annotated[str, AfterValidator(web_address)]
 
 
+def _header_value(text: str) -> str:
+    """The text, when it can be a header's value (RFC 9110, 5.5); the error never shows it."""
+    if not re.fullmatch(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|", text):
+        raise PydanticCustomError(
+            "header",
+            "is no value of a header: only letters, digits and signs of ASCII may be in it, and no space or line break "
+            "at its ends (is there one at the end of the secret's file?)",
+        )
+    return text
+
+
+def _header_secret(secret: SecretStr) -> SecretStr:
+    _header_value(secret.get_secret_value())
+    return secret
+
+
+def _one_line(secret: SecretStr) -> SecretStr:
+    """The secret, when it has no control characters, which RFC 7617 forbids; the error never shows it."""
+    if re.search(r"[\x00-\x1f\x7f]", secret.get_secret_value()):
+        raise PydanticCustomError(
+            "secret",
+            "has a line break or another control character in it; take it out (is it at the end of the secret's file?)",
+        )
+    return secret
+
+
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+HeaderSecret = Annotated[Secret, AfterValidator(_header_secret)]
+"""A secret that stands in a header as it is."""
+PlainSecret = Annotated[Secret, AfterValidator(_one_line)]
+"""A password: any characters of one line."""
+
+
 class Basic(Strict):
     """`type: basic`: user name and password in each request (RFC 7617)."""
 
     type: Literal["basic"] = Field(description="`basic`.")
     username: Text = Field(description="User name.")
-    password: Secret = Field(description="Password, as `${VAR}`.")
+    password: PlainSecret = Field(description="Password, as `${VAR}`.")
 
 
 class Bearer(Strict):
     """`type: bearer`: a token in each request (RFC 6750)."""
 
     type: Literal["bearer"] = Field(description="`bearer`.")
-    token: Secret = Field(description="The token, as `${VAR}`.")
+    token: HeaderSecret = Field(description="The token, as `${VAR}`.")
 
 
 class ApiKey(Strict):
@@ -53,7 +88,7 @@ class ApiKey(Strict):
 
     type: Literal["api_key"] = Field(description="`api_key`.")
     header: HeaderName = Field(default="X-API-Key", description="The header that carries the key.")
-    key: Secret = Field(description="The key, as `${VAR}`.")
+    key: HeaderSecret = Field(description="The key, as `${VAR}`.")
 
 
 class OAuth2(Strict):
@@ -62,7 +97,7 @@ class OAuth2(Strict):
     type: Literal["oauth2"] = Field(description="`oauth2`.")
     token_url: WebAddress = Field(description="Where tokens are given.")
     client_id: Text = Field(description="Our id there.")
-    client_secret: Secret = Field(description="Our secret there, as `${VAR}`.")
+    client_secret: PlainSecret = Field(description="Our secret there, as `${VAR}`.")
     scope: Text | None = Field(default=None, description="What the token is to allow.")
     audience: Text | None = Field(default=None, description="For whom it is meant, where the server asks for it.")
     send_as: Literal["basic", "form"] = Field(
@@ -98,10 +133,7 @@ class HttpConnection(Strict):
         given = [name for name in ("ca_file", "certificate_file", "key_file") if getattr(self, name) is not None]
         if given and not self.addresses_with_tls():
             raise ValueError(f"`{given[0]}` needs TLS; write the address as https://…")
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("`certificate_file` and `key_file` belong together; give both")
-        if self.key_password is not None and self.key_file is None:
-            raise ValueError("`key_password` needs `key_file`")
+        check_identity(self.certificate_file, self.key_file, self.key_password)
         return self
 
     def addresses_with_tls(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol, cast
+from urllib.parse import quote_plus
 
 import httpx
 import msgspec
@@ -34,6 +35,13 @@ CONFLICT: Final = 409
 OK: Final = range(200, 300)
 MULTI_STATUS: Final = 207
 MOVED: Final = range(300, 400)
+_WANTS_TLS: Final = (
+    b"Client sent an HTTP request to an HTTPS server",  # Go: InfluxDB, VictoriaMetrics, Caddy, Traefik
+    b"The plain HTTP request was sent to HTTPS port",  # nginx
+    b"speaking plain HTTP to an SSL-enabled server port",  # Apache
+    b"This combination of host and port requires TLS",  # Tomcat
+)
+"""What servers answer, with 400, to a request without TLS at a port that wants it."""
 LATER: Final = frozenset({408, 425, 429, *range(500, 600)})
 """Answers that say: not now."""
 
@@ -109,8 +117,22 @@ async def exchange(
     """Send a request and read the answer, whatever its status; ``within`` is in seconds and covers all of it.
 
     Raises Unavailable when the server cannot be reached or does not answer in time, Misconfigured when a person
-    must act (certificates).
+    must act (certificates, `http://` at a port of TLS).
     """
+    answer = await _exchanged(client, method, url, headers, content, within)
+    if answer.status == BAD_REQUEST and url.startswith("http:") and any(words in answer.body for words in _WANTS_TLS):
+        raise Misconfigured(f"{shown(url)} wants TLS at this port; write the address as https://…")
+    return answer
+
+
+async def _exchanged(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None,
+    content: bytes | None,
+    within: float | None,
+) -> Answer:
     try:
         async with (
             asyncio.timeout(within),
@@ -125,7 +147,15 @@ async def exchange(
     except TimeoutError as error:
         raise Unavailable(f"{shown(url)} does not answer within {within or 0:g} s") from error
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
-        raise meaning(shown(url), error) from error
+        raise meaning(shown(_called(url, error)), error) from error
+
+
+def _called(url: str, error: Exception) -> str:
+    """Which address failed: that of the request, or the one where its token is fetched."""
+    with suppress(RuntimeError):  # it was not called yet
+        if isinstance(error, httpx.RequestError) and error.request.url != url:
+            return str(error.request.url)
+    return url
 
 
 def shown(url: str) -> str:
@@ -145,8 +175,13 @@ def meaning(where: str, error: Exception) -> Unavailable | Misconfigured:
             return _tls_refused(where, cause)
         if isinstance(cause, socket.gaierror):
             return Unavailable(f"{where}: the name cannot be found ({cause.strerror}); is the name server reached?")
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return Misconfigured(f"{where} is no address that can be called: {error}")
+        if isinstance(cause, ConnectionRefusedError):
+            return Unavailable(f"{where} cannot be reached: connection refused; does the service run and listen there?")
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        said = f"{where} is no address that can be called: {error}"
+        if isinstance(error, httpx.LocalProtocolError):  # its text shows the header, which may be a secret
+            said = f"a header for {where} is none of HTTP; look for line breaks in `headers`, `auth` and `token`"
+        return Misconfigured(said)
     if isinstance(error, httpx.ProxyError):
         said = f"the proxy does not let us through to {where}: {error}; correct `proxy`"
     elif isinstance(error, httpx.TimeoutException):
@@ -266,7 +301,8 @@ class ClientCredentials(httpx.Auth):
         request = httpx.Request("POST", given.token_url, data={k: v for k, v in form.items() if v is not None},
                                 headers={"Accept": "application/json"})  # fmt: skip
         if given.send_as == "basic":
-            return next(httpx.BasicAuth(given.client_id, secret).auth_flow(request))
+            # Encoded as in a form first (RFC 6749, 2.3.1): a colon or a sign in them would be read as something else.
+            return next(httpx.BasicAuth(quote_plus(given.client_id), quote_plus(secret)).auth_flow(request))
         return request
 
     def _take(self, answer: Answer) -> None:

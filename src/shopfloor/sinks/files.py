@@ -132,6 +132,7 @@ class FilesSink(Sink):
         self._spool: Spool | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._caring: asyncio.Task[None] | None = None
+        self._busy = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Open the folder, and finish the file that was cut off. Raises Unavailable, Misconfigured."""
@@ -176,14 +177,18 @@ class FilesSink(Sink):
         ]
         if unwritable:
             raise Rejected("the text is not Unicode, so it cannot be written as UTF-8", unwritable)
-        await self._run(lambda: self._put([(offset, batch)]), ANSWERS_WITHIN)
+        await self._hold([(offset, batch)])
 
     async def write_many(self, entries: Sequence[tuple[int, Batch]]) -> None:
         """Hold the batches in one transaction, and close the file when it is large enough.
 
         Raises Rejected for text that is not Unicode, Unavailable when the folder is gone or there is no room.
         """
+        await self._hold(entries)
+
+    async def _hold(self, entries: Sequence[tuple[int, Batch]]) -> None:
         await self._run(lambda: self._put(entries), ANSWERS_WITHIN)
+        await self._run(self._rotate_if_due, WRITTEN_WITHIN)
 
     async def finish(self) -> None:
         """Put all that waits into files now."""
@@ -201,11 +206,14 @@ class FilesSink(Sink):
                 tidied = loop.time()
 
     async def _run(self, work: Callable[[], _T], within: float) -> _T:
-        """Do something that blocks, in the one thread of this sink, with errors as the pipeline knows them."""
+        """Do something that blocks, in the one thread of this sink, with errors as the pipeline knows them.
+
+        Its time, in seconds, begins once what was begun before has ended: a whole file has more of it.
+        """
         if self._thread is None:
             raise Unavailable("not open")
         try:
-            async with asyncio.timeout(within):
+            async with self._busy, asyncio.timeout(within):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except TimeoutError as error:
             raise Unavailable(f"the disk of {self._config.folder} does not answer within {within:g} s") from error
@@ -241,7 +249,6 @@ class FilesSink(Sink):
     def _put(self, entries: Sequence[tuple[int, Batch]]) -> None:
         spool = self._opened()
         spool.put(entries, self._clock())
-        self._rotate_if_due()
 
     def _rotate_if_due(self) -> None:
         begun, size, _ = self._opened().waiting()
@@ -262,9 +269,9 @@ class FilesSink(Sink):
         if again:  # what was finished of it before a kill may be of another format
             for path, *offsets in self._layout.finished():
                 if offsets == [first, last]:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
         units = self._facts.units
-        write(self._layout, spool.batches(last), first, last, lambda tag: units.get(tag, ""))
+        write(self._layout, lambda: spool.batches(last), first, last, lambda tag: units.get(tag, ""))
         spool.finish(last, self._clock())
 
     def _tidy(self) -> None:
@@ -273,7 +280,9 @@ class FilesSink(Sink):
             return
         oldest = self._clock() - self._config.keep
         for path, _, _ in list(self._layout.finished()):
-            if path.stat().st_mtime_ns < oldest:
+            with suppress(FileNotFoundError):  # somebody else has deleted it meanwhile
+                if path.stat().st_mtime_ns >= oldest:
+                    continue
                 path.unlink()
                 if path.parent != self._config.folder:
                     with suppress(OSError):  # not empty
@@ -332,7 +341,8 @@ def _meaning(folder: Path, error: Exception) -> Unavailable | Misconfigured:
         return Misconfigured(f"{folder} may not be written by this user (chown it), or is no folder: {said}")
     if code == sqlite3.SQLITE_BUSY:
         return Unavailable(
-            f"another Shopfloor or sink writes these files into {folder}; stop it, or give each its own `prefix`"
+            f"another Shopfloor or sink writes these files into {folder}; stop it, or give each its own `prefix` "
+            "(after a restart of this sink it may be its own last file, which is still being written)"
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Misconfigured(

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 
 from shopfloor.samples import Batch, Value
+from shopfloor.turns import giving_way
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entry (offset INTEGER PRIMARY KEY, body BLOB NOT NULL);
@@ -90,7 +91,7 @@ class Spool:
     def put(self, entries: Sequence[tuple[int, Batch]], now: int) -> None:
         """Hold the batches in one transaction; offsets that are held already are left out. ``now``: ns UTC."""
         held = self.held()
-        rows = [(offset, _encode(batch)) for offset, batch in entries if offset > held and len(batch)]
+        rows = [(offset, _encode(batch)) for offset, batch in giving_way(entries) if offset > held and len(batch)]
         if not rows:
             return
         with self._transaction():

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +21,18 @@ import pyarrow.parquet as pq
 
 from shopfloor.samples import Batch, Sample, Value
 from shopfloor.sinks.text import iso
+from shopfloor.turns import give_way, giving_way
 
 Compression = Literal["auto", "none", "zstd", "gzip", "snappy"]
 INT64_MAX: Final = 2**63 - 1
 ROWS: Final = 100_000
 """Rows of a group in a Parquet file."""
+WAITING: Final = 2 * ROWS
+"""Rows that wait in memory for their groups, of all files that are open together."""
+OPEN: Final = 32
+"""Files that are open at once: an import of years has a day's file for each of a thousand."""
+PIECE: Final = 1000
+"""Rows that are made columns at once: Arrow holds Python's lock meanwhile, some milliseconds."""
 _QUARTER: Final = 900 * 10**9
 """ns: days begin at a full quarter of an hour of UTC in every time zone of today."""
 _ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
@@ -92,39 +99,75 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def write(
-    layout: Layout, entries: Iterable[tuple[int, Batch]], first: int, last: int, unit: Callable[[str], str]
+    layout: Layout,
+    entries: Callable[[], Iterable[tuple[int, Batch]]],
+    first: int,
+    last: int,
+    unit: Callable[[str], str],
 ) -> None:
     """Put entries into files named after these offsets, one a day where that is wanted; the same gives the same.
 
+    ``entries`` gives them as often as it is asked: many days are written in groups, each in a pass of its own.
     Raises OSError; nothing is left behind then but files that are whole.
     """
-    parts: dict[str, _Part] = {}
+    made: dict[str, Path] = {}
     days = _Days(layout.zone)
     try:
-        with ExitStack() as closing:
-            for _, batch in entries:
-                for sample in batch:
-                    day = days.of(sample.time) if layout.by_day else ""
-                    part = parts.get(day)
-                    if part is None:
-                        hidden = layout.folder / f".{layout.name}-{first}-{last}-{day}.part"
-                        part = parts[day] = _PARTS[layout.format](hidden, layout.kind)
-                        closing.callback(part.abandon)
-                    part.add(sample, batch, unit(sample.tag))
-            for part in parts.values():
-                part.finish()
-        for day, part in sorted(parts.items()):
+        while _write_some(layout, entries(), f"{layout.name}-{first}-{last}", made, days, unit):
+            pass
+        for day, hidden in sorted(made.items()):
             final = layout.file(day, first, last)
             if not final.parent.is_dir():
                 final.parent.mkdir(exist_ok=True)
                 to_disk(final.parent.parent)
-            part.path.replace(final)
+            hidden.replace(final)
             to_disk(final.parent)
     except BaseException:
-        for part in parts.values():
+        for hidden in made.values():
             with suppress(OSError):
-                part.path.unlink(missing_ok=True)
+                hidden.unlink(missing_ok=True)
         raise
+
+
+def _write_some(
+    layout: Layout,
+    entries: Iterable[tuple[int, Batch]],
+    name: str,
+    made: dict[str, Path],
+    days: "_Days",
+    unit: Callable[[str], str],
+) -> bool:
+    """Write the hidden files of the first days that are not in ``made``, and note them there; whether more are left."""
+    done, parts, more, waiting = frozenset(made), dict[str, _Part](), False, 0
+    with ExitStack() as closing:
+        for _, batch in entries:
+            give_way()
+            of = [days.of(time) for time in batch.times] if layout.by_day else [""] * len(batch)
+            if done.issuperset(of):
+                continue
+            for day, sample in zip(of, batch, strict=True):
+                part = parts.get(day)
+                if part is None:
+                    if day in done or len(parts) == OPEN:
+                        more = more or day not in done
+                        continue
+                    made[day] = layout.folder / f".{name}-{day}.part"
+                    part = parts[day] = _PARTS[layout.format](made[day], layout.kind)
+                    closing.callback(part.abandon)
+                part.add(sample, batch, unit(sample.tag))
+                waiting += 1
+                if waiting >= WAITING:
+                    waiting = _relieved(parts.values())
+        for part in parts.values():
+            part.finish()
+    return more
+
+
+def _relieved(parts: Collection["_Part"]) -> int:
+    """How many rows wait in memory, after those of the fullest part were written if they were too many."""
+    if sum(part.waiting for part in parts) >= WAITING:
+        max(parts, key=lambda part: part.waiting).flush()
+    return sum(part.waiting for part in parts)
 
 
 def to_disk(path: Path) -> None:
@@ -163,6 +206,15 @@ class _Part(ABC):
     def add(self, sample: Sample, batch: Batch, unit: str) -> None:
         """Write a sample."""
 
+    @property
+    def waiting(self) -> int:
+        """Rows that wait in memory and are too many to wait in each of the files that are open."""
+        return 0
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what waits."""
+
     @abstractmethod
     def end(self) -> None:
         """Write what is to stand at the end of the file."""
@@ -185,6 +237,10 @@ class _ParquetPart(_Part):
         self._rows: list[tuple[Any, ...]] = []
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression=compression)
 
+    @property
+    def waiting(self) -> int:
+        return len(self._rows)
+
     def add(self, sample: Sample, batch: Batch, unit: str) -> None:
         kind, number, integer, unsigned, text, binary = _columns(sample.value)
         self._rows.append((
@@ -192,10 +248,10 @@ class _ParquetPart(_Part):
             unit or None, batch.source, batch.received,
         ))  # fmt: skip
         if len(self._rows) >= ROWS:
-            self._flush()
+            self.flush()
 
     def end(self) -> None:
-        self._flush()
+        self.flush()
         self._writer.close()
 
     def abandon(self) -> None:
@@ -204,13 +260,12 @@ class _ParquetPart(_Part):
                 self._writer.close()
         super().abandon()
 
-    def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True))
+    def flush(self) -> None:
+        if not self._rows:
+            return
+        pieces = [_arrow(self._rows[at : at + PIECE]) for at in giving_way(range(0, len(self._rows), PIECE))]
         self._rows.clear()
-        if columns:
-            kinds: list[Any] = [field.type for field in SCHEMA]
-            arrays: list[Any] = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
+        self._writer.write_table(pa.Table.from_batches(pieces, SCHEMA).unify_dictionaries().combine_chunks())
 
 
 class _CsvPart(_Part):
@@ -230,20 +285,28 @@ class _CsvPart(_Part):
             batch.source, iso(batch.received),
         ))  # fmt: skip
         if self._said.tell() > 2**20:
-            self._flush()
+            self.flush()
 
     def end(self) -> None:
-        self._flush()
+        self.flush()
         if self._packed is not None:
             self._packed.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         (self._packed or self._file).write(self._said.getvalue().encode())
         self._said.seek(0)
         self._said.truncate()
 
 
 _PARTS: Final = {"parquet": _ParquetPart, "csv": _CsvPart}
+
+
+def _arrow(rows: Sequence[tuple[Any, ...]]) -> "pa.RecordBatch":
+    kinds: list[Any] = [field.type for field in SCHEMA]
+    columns = zip(*rows, strict=True)
+    arrays: list[Any] = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    made: pa.RecordBatch = cast("Any", pa.RecordBatch).from_arrays(arrays, schema=SCHEMA)
+    return made
 
 
 def _columns(value: Value) -> tuple[Any, ...]:

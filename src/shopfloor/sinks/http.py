@@ -6,6 +6,7 @@ sample's place there, the same after a restart: a server that knows the key agai
 
 import gzip
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -31,6 +32,7 @@ from shopfloor.plant.http import (
     Basic,
     Bearer,
     HeaderName,
+    HeaderValue,
     HttpConnection,
     OAuth2,
     WebAddress,
@@ -45,10 +47,13 @@ from shopfloor.sinks.http_templates import BodyTemplate, CannotFill, UrlTemplate
 from shopfloor.sinks.offers import Offer, Offers
 from shopfloor.sinks.tag_facts import TagFacts
 from shopfloor.sinks.text import is_unicode
+from shopfloor.turns import Pieces
 
 _WRONG_ADDRESS: Final = frozenset({404, 405, 410, 415})
 """What a server says to every request when address, method or content type are wrong."""
 _PROXY: Final = 407
+_AT_ONCE: Final = 100
+"""Samples that are described in one turn: a few milliseconds."""
 _SAID: Final = ("tag", "time", "value", "quality", "good", "source")
 """What the body says of each sample where no template says otherwise."""
 _SAID_IF_ANY: Final = ("unit", "encoding", "special", "status", "key")
@@ -87,7 +92,7 @@ class HttpConfig(HttpConnection, SinkConfig):
         default=None,
         description="The body as a template (Jinja2); by default JSON with all that is known of each sample.",
     )
-    headers: dict[HeaderName, str] = Field(default={}, description="Further headers of each request.")
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Further headers of each request.")
     auth: Authentication | None = Field(default=None, description="How we say who we are; by default not at all.")
     idempotency_header: HeaderName | None = Field(
         default="Idempotency-Key", description="The header with the request's key; `null`: none."
@@ -158,18 +163,13 @@ class Request(msgspec.Struct, frozen=True):
     """Samples that go to the server together."""
 
     url: str
-    indices: Sequence[int]
-    """Of the batch that is offered."""
     places: Sequence[int]
-    """Of the same samples in the journal's entry."""
+    """Of the samples in the journal's entry."""
 
     def halves(self) -> "tuple[Request, Request]":
         """The first and the second half of its samples."""
-        middle = len(self.indices) // 2
-        return (
-            Request(self.url, self.indices[:middle], self.places[:middle]),
-            Request(self.url, self.indices[middle:], self.places[middle:]),
-        )
+        middle = len(self.places) // 2
+        return Request(self.url, self.places[:middle]), Request(self.url, self.places[middle:])
 
 
 class HttpSink(Sink):
@@ -238,52 +238,63 @@ class HttpSink(Sink):
             await self._deliver(offset, batch)
 
     async def _deliver(self, offset: int, batch: Batch) -> None:
+        """Send what is still to be sent, in requests that stay the same however often they are begun.
+
+        One that is refused is halved until the samples that are refused stand alone.
+        """
         offer = self._offers.take(offset, batch)
-        samples = self._described(offset, batch, offer)
-        for request in self._requests(batch, offer):
-            await self._send(request, samples, offer)
+        if offer.requests is None:
+            await self._examine(batch, offer)
+        offer.refuse()
+        if offer.requests is None:
+            offer.requests = await self._cut(batch, offer)
+        at = {place: i for i, place in enumerate(offer.places)}
+        while offer.requests:
+            request: Request = offer.requests[0]
+            chosen = await self._described(offset, batch, [(at[place], place) for place in request.places])
+            reason = await self._refused(request, chosen, offer)  # if no answer comes, it stays the first one
+            offer.requests.popleft()
+            if reason is not None and len(chosen) > 1:
+                offer.requests.extendleft(reversed(request.halves()))
+            elif reason is not None:
+                offer.refused[request.places[0]] = reason
         offer.refuse()
 
-    def _described(self, offset: int, batch: Batch, offer: Offer) -> list[Mapping[str, object]]:
-        """The samples as templates see them. Raises Rejected, before any is sent, for text that is not Unicode."""
-        for sample, place in zip(batch, offer.places, strict=True):
-            if not is_unicode(sample.tag) or (isinstance(sample.value, str) and not is_unicode(sample.value)):
+    async def _examine(self, batch: Batch, offer: Offer) -> None:
+        """Note as refused, before any is sent, what is no Unicode."""
+        pieces = Pieces(_AT_ONCE)
+        for place, tag, value in zip(offer.places, batch.tags, batch.values, strict=True):
+            if not is_unicode(tag) or (isinstance(value, str) and not is_unicode(value)):
                 offer.refused[place] = "the text is not Unicode, so it cannot be written as UTF-8"
-        if any(place in offer.refused for place in offer.places):
-            offer.refuse()
-        stem, units = f"{self._site}.{self._config.name}-{offset}", self._facts.units
-        return [
-            described(sample, batch, units.get(sample.tag, ""), f"{stem}-{place}")
-            for sample, place in zip(batch, offer.places, strict=True)
-        ]
+            await pieces.worked(1)
 
-    def _requests(self, batch: Batch, offer: Offer) -> list[Request]:
-        """The requests for what is neither held nor refused yet: those of an address together, in order."""
+    async def _cut(self, batch: Batch, offer: Offer) -> deque[Request]:
+        """The requests of an entry: the samples of an address together, in order. What has none is refused."""
         by_url: dict[str, list[int]] = {}
-        for i, (place, tag) in enumerate(zip(offer.places, batch.tags, strict=True)):
-            if place not in offer.held and place not in offer.refused:
-                try:
-                    by_url.setdefault(self._url.of(tag, batch.source, self._site), []).append(i)
-                except CannotFill as error:
-                    offer.refused[place] = f"its address {error}"
+        pieces = Pieces(_AT_ONCE)
+        for place, tag in zip(offer.places, batch.tags, strict=True):
+            try:
+                by_url.setdefault(self._url.of(tag, batch.source, self._site), []).append(place)
+            except CannotFill as error:
+                offer.refused[place] = f"its address {error}"
+            await pieces.worked(1)
         most = self._config.batch
-        return [
-            Request(url, part, [offer.places[i] for i in part])
-            for url, indices in by_url.items()
-            for part in (indices[at : at + most] for at in range(0, len(indices), most))
-        ]
+        return deque(
+            Request(url, places[at : at + most]) for url, places in by_url.items() for at in range(0, len(places), most)
+        )
 
-    async def _send(self, request: Request, samples: Sequence[Mapping[str, object]], offer: Offer) -> None:
-        """Send a request; one that is refused is halved until the samples that are refused stand alone."""
-        chosen = [samples[i] for i in request.indices]
-        reason = await self._refused(request, chosen, offer)
-        if reason is None:
-            return
-        if len(chosen) == 1:
-            offer.refused[request.places[0]] = reason
-            return
-        for half in request.halves():
-            await self._send(half, samples, offer)
+    async def _described(
+        self, offset: int, batch: Batch, chosen: Sequence[tuple[int, int]]
+    ) -> list[Mapping[str, object]]:
+        """Samples as templates see them; ``chosen``: where each is in the batch, and in the entry."""
+        stem, units = f"{self._site}.{self._config.name}-{offset}", self._facts.units
+        found, pieces = list[Mapping[str, object]](), Pieces(_AT_ONCE)
+        for part in (chosen[at : at + _AT_ONCE] for at in range(0, len(chosen), _AT_ONCE)):
+            samples = batch.select([i for i, _ in part])
+            for sample, (_, place) in zip(samples, part, strict=True):
+                found.append(described(sample, batch, units.get(sample.tag, ""), f"{stem}-{place}"))
+            await pieces.worked(len(part))
+        return found
 
     async def _refused(self, request: Request, chosen: Sequence[Mapping[str, object]], offer: Offer) -> str | None:
         """Why the request is refused for good; None: the server has taken it, which is noted."""
@@ -340,10 +351,9 @@ class HttpSink(Sink):
         return f"{where} does not let us in: {answer.sentence} ({answer.status}); {remedy}"
 
     def _take(self, request: Request, answer: Answer, offer: Offer) -> None:
-        """Note what is held; of a partly accepted request what is refused, too."""
+        """Note what the server refuses of a request that it has taken in part."""
         refused = self._refused_in_part(request, answer)
         offer.refused |= {request.places[i]: reason for i, reason in refused.items()}
-        offer.held |= {place for place in request.places if place not in offer.refused}
 
     def _refused_in_part(self, request: Request, answer: Answer) -> Mapping[int, str]:
         """By their place in the request, the samples that the server does not take although it answers 2xx."""
@@ -360,7 +370,7 @@ class HttpSink(Sink):
                 found = found.get(step) or {}
             listed = [cast("Mapping[str, Any]", entry) for entry in found]
             refused = {
-                range(len(request.indices)).index(int(entry[partial.index])): _reason(entry, partial.message)
+                range(len(request.places)).index(int(entry[partial.index])): _reason(entry, partial.message)
                 for entry in listed
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,18 +6,19 @@ A line is idempotent: what is written again replaces itself. So every sample cou
 import asyncio
 import gzip
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from types import TracebackType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 from urllib.parse import urlencode
 
 import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from shopfloor.plant import Plant
-from shopfloor.plant.components import Form, Secret, SinkConfig
-from shopfloor.plant.http import HttpConnection, WebAddress
+from shopfloor.plant.components import Form, SinkConfig
+from shopfloor.plant.http import HeaderSecret, HttpConnection, PlainSecret, WebAddress
 from shopfloor.protocols import http
 from shopfloor.protocols.http import Answer, Header
 from shopfloor.protocols.tls import file_problems
@@ -26,6 +27,7 @@ from shopfloor.seams import Connection, Sink
 from shopfloor.sinks.line_protocol import Lines, TagKey, Unwritable, measurement_template
 from shopfloor.sinks.offers import Offer, Offers
 from shopfloor.sinks.tag_facts import TagFacts
+from shopfloor.turns import Pieces
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 _NEEDS: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
@@ -34,8 +36,22 @@ _NEEDS: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
     "3": (("database",), ("token",)),
 }
 """By version: options that it must have, and may have beside."""
+_AT_ONCE: Final = 250
+"""Lines that are made in one turn: a few milliseconds."""
 _REFUSED: Final = frozenset({400, 413, 422})
 """Answers that say: not these lines."""
+_ITS_WORDS: Final = frozenset({"code", "message", "error"})
+"""Fields of what InfluxDB says of a bad request."""
+_NOTHING: Final = (
+    "nothing to write",
+    "no points",
+    "no lines",
+    "no data",
+    "empty",
+    "requires points",
+    "unable to parse",
+)
+"""What those say who take line protocol and answer with text."""
 _ITS_OWN: Final = frozenset(name for must, may in _NEEDS.values() for name in (*must, *may))
 
 
@@ -54,11 +70,11 @@ class InfluxDbConfig(HttpConnection, SinkConfig):
     database: Text | None = Field(default=None, description="Version 1 and 3: the database.")
     retention_policy: Text | None = Field(default=None, description="Version 1: by default the database's own.")
     username: Text | None = Field(default=None, description="Version 1: user name.")
-    password: Secret | None = Field(default=None, description="Version 1: password, as `${VAR}`.")
+    password: PlainSecret | None = Field(default=None, description="Version 1: password, as `${VAR}`.")
     create: bool = Field(default=True, description="Version 1: make the database where it is not there.")
     org: Text | None = Field(default=None, description="Version 2: the organisation.")
     bucket: Text | None = Field(default=None, description="Version 2: the bucket.")
-    token: Secret | None = Field(default=None, description="Version 2 and 3: the token, as `${VAR}`.")
+    token: HeaderSecret | None = Field(default=None, description="Version 2 and 3: the token, as `${VAR}`.")
     measurement: Annotated[Text, AfterValidator(measurement_template)] = Field(
         default="shopfloor",
         description="The measurement; `{tag}`, `{machine}`, `{signal}`, `{line}`, `{source}`, `{site}` can be in it.",
@@ -108,8 +124,8 @@ class InfluxDbConfig(HttpConnection, SinkConfig):
         return InfluxDbSink(self, self._facts, create=self.create)
 
     def probe(self) -> Connection:
-        """The sink, but it creates nothing."""
-        return InfluxDbSink(self, self._facts, create=False)
+        """The sink, but it creates nothing: it asks whether it might."""
+        return InfluxDbSink(self, self._facts, create=self.create, probing=True)
 
     def authentication(self) -> httpx.Auth | None:
         """What is added to each request."""
@@ -139,10 +155,11 @@ class InfluxDbConfig(HttpConnection, SinkConfig):
 class InfluxDbSink(Sink):
     """Writes batches; enter it to connect."""
 
-    def __init__(self, config: InfluxDbConfig, facts: TagFacts, *, create: bool) -> None:
-        """Built by ``InfluxDbConfig.build``; ``create``: whether to make the database."""
+    def __init__(self, config: InfluxDbConfig, facts: TagFacts, *, create: bool, probing: bool = False) -> None:
+        """Built by ``InfluxDbConfig.build``; ``create``: whether to make the database; ``probing``: nothing is made."""
         self._config = config
         self._create = create and config.version == "1"
+        self._probing = probing
         self._offers = Offers()
         self._seconds = config.timeout / 1e9
         self._client: httpx.AsyncClient | None = None
@@ -156,11 +173,12 @@ class InfluxDbSink(Sink):
         config = self._config
         self._client = await http.client(config, tls=config.addresses_with_tls(), auth=config.authentication())
         try:
-            if self._create:
+            if self._create and not self._probing:
                 await self._make_database()
             answer = await self._post(b"")
-            if answer.status != http.BAD_REQUEST:  # some find nothing to write a bad request
-                self._meaning(answer)
+            if self._create and self._probing and answer.status == http.NOT_FOUND and await self._may_make():
+                return self
+            self._greeted(answer)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -173,19 +191,31 @@ class InfluxDbSink(Sink):
         if client is not None:
             await client.aclose()
 
+    def _greeted(self, answer: Answer) -> None:
+        """Raise what an answer to writing nothing means, unless all is well."""
+        if not _finds_nothing(answer) and self._meaning(answer) is not None:
+            raise Misconfigured(self._no_influxdb(answer))
+
     async def _make_database(self) -> None:
         name = (self._config.database or "").replace("\\", "\\\\").replace('"', '\\"')
-        query = urlencode({"q": f'CREATE DATABASE "{name}"'})
-        url = f"{self._config.url.rstrip('/')}/query?{query}"
-        answer = await self._exchange("POST", url, b"", {})
+        answer = await self._asked(f'CREATE DATABASE "{name}"')
         # Who may write, but create nothing, is told so; whether the database is there, the first writing says.
         if answer.status not in (*http.OK, http.FORBIDDEN, http.NOT_FOUND):
             self._meaning(answer)
 
+    async def _may_make(self) -> bool:
+        """Whether we may do what only those may who make databases."""
+        return (await self._asked("SHOW USERS")).status in http.OK
+
+    async def _asked(self, query: str) -> Answer:
+        """What a statement of InfluxDB 1 is answered."""
+        url = f"{self._config.url.rstrip('/')}/query?{urlencode({'q': query})}"
+        return await self._exchange("POST", url, b"", {})
+
     async def write(self, offset: int, batch: Batch) -> None:
         """Write the batch. Raises Rejected for its samples that line protocol or the server cannot take."""
         offer = self._offers.take(offset, batch)
-        written = self._written(batch, offer)
+        written = await self._all_written(batch, offer, Pieces(_AT_ONCE))
         offer.refuse()
         for at in range(0, len(written), self._config.batch):
             await self._put(written[at : at + self._config.batch], offer)
@@ -198,32 +228,33 @@ class InfluxDbSink(Sink):
         if len(entries) == 1:
             await self.write(*entries[0])
             return
-        lines: list[bytes] = []
+        lines, pieces = list[bytes](), Pieces(_AT_ONCE)
         for offset, batch in entries:
             offer = self._offers.take(offset, batch)
-            lines += [line for _, line in self._written(batch, offer)]
+            lines += [line for _, line in await self._all_written(batch, offer, pieces)]
             if offer.refused:
                 raise Rejected(next(iter(offer.refused.values())))
-            await asyncio.sleep(0)  # a thousand lines take some milliseconds; others' turn between batches
         for at in range(0, len(lines), self._config.batch):
             refusal = self._meaning(await self._post(b"\n".join(lines[at : at + self._config.batch])))
             if refusal is not None:
                 raise Rejected(refusal)
 
-    def _written(self, batch: Batch, offer: Offer) -> list[tuple[int, bytes]]:
+    async def _all_written(self, batch: Batch, offer: Offer, pieces: Pieces) -> list[tuple[int, bytes]]:
+        """The same, one's turn at a time where there are many."""
+        making, made = self._written(batch, offer), list[tuple[int, bytes]]()
+        while part := list(islice(making, _AT_ONCE)):
+            made += part
+            await pieces.worked(len(part))
+        return made
+
+    def _written(self, batch: Batch, offer: Offer) -> Iterator[tuple[int, bytes]]:
         """The lines with their places in the entry; what cannot be written is noted as refused."""
-        if not offer.numbers:
-            times: Counter[tuple[str, int]] = Counter()
-            for place, tag, time in zip(offer.places, batch.tags, batch.times, strict=True):
-                offer.numbers[place] = times[tag, time]
-                times[tag, time] += 1
-        written: list[tuple[int, bytes]] = []
+        offer.number(batch)
         for place, sample in zip(offer.places, batch, strict=True):
             try:
-                written.append((place, self._lines.line(sample, batch.source, offer.numbers[place])))
+                yield place, self._lines.line(sample, batch.source, offer.numbers[place])
             except Unwritable as error:
                 offer.refused[place] = str(error)
-        return written
 
     async def _put(self, written: Sequence[tuple[int, bytes]], offer: Offer) -> None:
         """Write lines; refused ones are those that the server names, or are found by halving: again is no harm."""
@@ -269,10 +300,23 @@ class InfluxDbSink(Sink):
                 "`version` or `url`"
             )
         if status not in _REFUSED:
-            raise Misconfigured(
-                f"{config.url} answers {status}: {answer.sentence}; is it an InfluxDB of this `version`, at this `url`?"
-            )
+            raise Misconfigured(self._no_influxdb(answer))
         return f"{answer.sentence} ({status})"
+
+    def _no_influxdb(self, answer: Answer) -> str:
+        said = f"{self._config.url} answers {answer.status}: {answer.sentence}"
+        return f"{said}; is it an InfluxDB of this `version`, at this `url`?"
+
+
+def _finds_nothing(answer: Answer) -> bool:
+    """Whether it is a server of line protocol that finds nothing to write a bad request, and not any server."""
+    if answer.status != http.BAD_REQUEST:
+        return False
+    with suppress(ValueError, RecursionError):
+        said: object = json.loads(answer.body)
+        return isinstance(said, dict) and not _ITS_WORDS.isdisjoint(cast("dict[str, object]", said))
+    text = answer.body[:1000].decode("utf-8", "replace").lower()
+    return any(words in text for words in _NOTHING)
 
 
 def _named(answer: Answer, lines: int) -> Mapping[int, str]:

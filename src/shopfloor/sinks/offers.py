@@ -5,6 +5,9 @@ place that it has in the journal: keys that are made of it stay the same, also o
 side holds already is not sent again.
 """
 
+from collections import Counter, deque
+from typing import Any
+
 from shopfloor.samples import Batch, Rejected
 
 
@@ -20,15 +23,28 @@ class Offer:
         self.refused: dict[int, str] = {}
         self.numbers: dict[int, int] = {}
         """What the sink counted when it saw the whole entry, by the place in it."""
+        self.requests: deque[Any] | None = None
+        """What is still to be sent of the entry, in order, as the sink cut it; None: it is not cut yet.
+
+        A request whose answer was lost stays the first one, so it is sent again as it was.
+        """
+
+    def number(self, batch: Batch) -> None:
+        """Tell values of one tag and time in an entry apart by their order; asked when the whole entry is offered."""
+        if not self.numbers and len(set(zip(batch.tags, batch.times, strict=True))) == len(batch):
+            self.numbers = dict.fromkeys(self.places, 0)
+        if not self.numbers:
+            times: Counter[tuple[str, int]] = Counter()
+            for place, tag, time in zip(self.places, batch.tags, batch.times, strict=True):
+                self.numbers[place] = times[tag, time]
+                times[tag, time] += 1
 
     def refuse(self) -> None:
-        """Raise Rejected for those of the batch that are refused for the same reason, if there are any."""
-        reason = next((self.refused[place] for place in self.places if place in self.refused), None)
-        if reason is None:
-            return
-        indices = [i for i, place in enumerate(self.places) if self.refused.get(place) == reason]
-        self.places = [place for place in self.places if self.refused.get(place) != reason]
-        raise Rejected(reason, indices)
+        """Raise Rejected for those of the batch that are refused, each for its reason, if there are any."""
+        reasons = {i: self.refused[place] for i, place in enumerate(self.places) if place in self.refused}
+        if reasons:
+            self.places = [place for place in self.places if place not in self.refused]
+            raise Rejected.each(reasons)
 
 
 class Offers:
