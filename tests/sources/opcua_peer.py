@@ -24,7 +24,7 @@ class Peer(ServerProcess):
         super().__init__(
             [node, PEER / "server.js", json.dumps(chosen)],
             port,
-            within=60,  # a busy machine needs that long to load it
+            within=200,  # a busy machine needs more than a minute to load it
             ready=lambda: answers("127.0.0.1", self.control),
         )
 

@@ -43,7 +43,7 @@ def configured(endpoint: str, folder: Path, *tags: str | dict[str, Any], **more:
             "pki": folder / "pki",
             "publishing": "20 ms",
             "sampling": "0 ms",
-            "timeout": "6 s",
+            "timeout": "20 s",
             "retry": "200 ms",
             "tags": [{"node": f"nsu=urn:shopfloor:peer;s={t['tag']}", **t} for t in listed],
             **more,
@@ -262,7 +262,7 @@ async def _counted_through(peer: Peer, folder: Path, proxy: FaultProxy, last: in
                 proxy.drop()
 
     counting = asyncio.create_task(count())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while float(last) not in seen and time.monotonic() < deadline:
         try:
             async with source, aclosing(source.batches()) as batches:
@@ -438,7 +438,7 @@ class TestCommands:
     async def test_a_lost_connection_leaves_it_unknown_or_not_done(self, peer: Peer, tmp_path: Path) -> None:
         """A black hole takes the request along: nobody knows."""
         async with FaultProxy("127.0.0.1", peer.port) as proxy:
-            config = configured(f"opc.tcp://127.0.0.1:{proxy.port}", tmp_path, "SP", timeout="3 s")
+            config = configured(f"opc.tcp://127.0.0.1:{proxy.port}", tmp_path, "SP", timeout="6 s")
             async with config.build() as source:
                 assert (await write(source, "SP", 1.0)).done is True
                 proxy.black_hole()

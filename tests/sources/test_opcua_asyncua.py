@@ -152,7 +152,7 @@ async def test_a_cable_that_is_pulled_and_put_back(plc: Plc, tmp_path: Path) -> 
     """While nothing arrives and nothing closes the server queues; afterwards everything is there."""
     async with FaultProxy("127.0.0.1", plc.port) as proxy:
         source = configured(
-            f"opc.tcp://127.0.0.1:{proxy.port}", tmp_path, "PV", queue=1000, timeout="3 s", publishing="50 ms"
+            f"opc.tcp://127.0.0.1:{proxy.port}", tmp_path, "PV", queue=1000, timeout="6 s", publishing="50 ms"
         ).build()
         taken = Taken(source)
         async with source, reading(taken) as task:

@@ -23,7 +23,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 
 
 class OpcUaRig(ProxiedRig):
-    def __init__(self, peer: Peer, proxy: FaultProxy, folder: Path, mode: str) -> None:
+    def __init__(self, peer: Peer, proxy: FaultProxy, folder: Path, mode: str, *, hasty: bool) -> None:
         self.peer, self.number = peer, 0
         config = OpcUaConfig.model_validate(
             {
@@ -35,7 +35,7 @@ class OpcUaRig(ProxiedRig):
                 "publishing": "20 ms",
                 "sampling": "50 ms",
                 "poll": "50 ms",
-                "timeout": "4 s",
+                "timeout": "4 s" if hasty else "30 s",
                 "tags": [{"tag": f"press/{n}", "node": f"nsu=urn:shopfloor:peer;s={n}"} for n in ("PV", "SP", "Order")],
             }
         )
@@ -64,7 +64,7 @@ class TestSubscribed(SourceContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SourceRig]:
         async with FaultProxy("127.0.0.1", self.peer.port) as proxy:
-            yield OpcUaRig(self.peer, proxy, folder, "subscribe")
+            yield OpcUaRig(self.peer, proxy, folder, "subscribe", hasty=self.hasty)
 
 
 class TestPolled(SourceContract):
@@ -76,4 +76,4 @@ class TestPolled(SourceContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SourceRig]:
         async with FaultProxy("127.0.0.1", self.peer.port) as proxy:
-            yield OpcUaRig(self.peer, proxy, folder, "poll")
+            yield OpcUaRig(self.peer, proxy, folder, "poll", hasty=self.hasty)

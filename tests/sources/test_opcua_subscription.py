@@ -124,7 +124,7 @@ async def opened(session: Scripted, settings: Settings = SETTINGS) -> Subscripti
 
 
 async def following(made: Subscription) -> Delivery:
-    return await asyncio.wait_for(made.next(), 10)
+    return await asyncio.wait_for(made.next(), 60)
 
 
 async def test_nothing_is_acknowledged_before_it_is_durable() -> None:

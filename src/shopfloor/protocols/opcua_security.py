@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -35,6 +37,8 @@ VALID: Final = timedelta(days=3652)
 _BITS: Final = 2048
 _GENERATING: Final = Lock()
 """Sources of one plant begin at the same time and share the pair."""
+_MOST_REFUSED: Final = 100
+"""Certificates of refused clients that are kept: anybody can send new ones for ever."""
 _SUFFIXES: Final = (".der", ".pem", ".crt", ".cer")
 
 
@@ -197,6 +201,62 @@ class Trust:
         )
 
 
+class Untrusted(Exception):
+    """This client's certificate is not to be trusted; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ClientTrust:
+    """Decides about the certificates of clients that connect to a server of ours."""
+
+    listed: Sequence[Path]
+    """Files and folders of trusted certificates and authorities; what is not there is taken for empty."""
+    refused: Path
+    """The folder where certificates that were refused are put, for a person to move them into a trusted one."""
+
+    def check(self, der: bytes) -> x509.Certificate:
+        """The certificate, when it is valid now and trusted. Raises Untrusted, Misconfigured for unreadable files."""
+        try:
+            shown = x509.load_der_x509_certificate(der)
+        except ValueError as error:
+            raise Untrusted(f"its certificate cannot be read: {error}") from error
+        told = f"“{subject(shown)}” with thumbprint {thumbprint(shown)}"
+        now = datetime.now(UTC)
+        if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:
+            raise Untrusted(
+                f"its certificate {told} is valid from {shown.not_valid_before_utc:%Y-%m-%d} to "
+                f"{shown.not_valid_after_utc:%Y-%m-%d} only; renew it there, or set this machine's clock right"
+            )
+        trusted = [c for path in self.listed if path.exists() for c in _certificates(path)]
+        if shown in trusted or any(_issued(shown, authority) for authority in trusted):
+            return shown
+        kept = self._keep(shown)
+        where = f"move {kept}" if kept is not None else "copy it from there"
+        raise Untrusted(f"its certificate {told} is not trusted; check it, then {where} to {self.listed[0]}")
+
+    def _keep(self, shown: x509.Certificate) -> Path | None:
+        """Where it was put; None when there are too many already or the disk refuses."""
+        file = self.refused / f"{thumbprint(shown)}.der"
+        try:
+            if not file.exists():
+                if self.refused.is_dir() and sum(1 for _ in self.refused.iterdir()) >= _MOST_REFUSED:
+                    return None
+                _write(file, shown.public_bytes(Encoding.DER), 0o644)
+        except OSError:
+            return None
+        return file
+
+
+def _issued(shown: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether this certificate is an authority's, valid now, that signed the other one."""
+    try:
+        shown.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    now = datetime.now(UTC)
+    return _authority(authority) and authority.not_valid_before_utc <= now <= authority.not_valid_after_utc
+
+
 def _valid(shown: x509.Certificate, told: str) -> None:
     now = datetime.now(UTC)
     if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:
@@ -273,11 +333,17 @@ def _certificates(path: Path) -> list[x509.Certificate]:
         raise Misconfigured(f"{path} is no X.509 certificate in DER or PEM form: {error}") from error
 
 
+@lru_cache(16)
+def _loaded(content: bytes) -> PrivateKeyTypes:
+    """Each key is read once in a process: that checks it, which holds all threads for fifty milliseconds."""
+    load = load_pem_private_key if b"-----BEGIN" in content else load_der_private_key
+    return load(content, None)
+
+
 def _key(path: Path) -> rsa.RSAPrivateKey:
     try:
         content = path.read_bytes()
-        load = load_pem_private_key if b"-----BEGIN" in content else load_der_private_key
-        key = load(content, None)
+        key = _loaded(content)
     except FileNotFoundError as error:
         raise Misconfigured(f"there is no private key {path}; put it there or correct the plant file") from error
     except OSError as error:

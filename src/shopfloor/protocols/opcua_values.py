@@ -53,6 +53,12 @@ _QUALITIES: Final[Mapping[int, Quality]] = {
     _CODES.BadUserAccessDenied: Quality.CONFIGURATION_ERROR,
 }
 _SEVERITIES: Final = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)
+_STATUSES: Final[Mapping[int, int]] = {
+    **{quality: code for code, quality in reversed(list(_QUALITIES.items()))},  # of several codes the first
+    # "communications have failed, but a last known value is available" (OPC Data Access 3.0, 6.8)
+    Quality.LAST_KNOWN: _CODES.BadNoCommunication,
+}
+_LIMITS: Final = 3
 
 
 def quality(status: int) -> int:
@@ -62,6 +68,15 @@ def quality(status: int) -> int:
     known = _QUALITIES.get(status & 0xFFFF0000)
     limits = (status >> 8) & 3 if status & _INFO_MASK == _INFO_DATA_VALUE else 0
     return (_SEVERITIES[status >> 30] if known is None else known) | limits
+
+
+def status_of(quality: int) -> int:
+    """The StatusCode of an OPC quality; one whose subcode has none there keeps its severity and limit bits."""
+    limits = quality & _LIMITS
+    code = _STATUSES.get(quality & ~_LIMITS)
+    if code is None:
+        code = 0 if quality >= Quality.GOOD else _CODES.Uncertain if quality >= Quality.UNCERTAIN else _CODES.Bad
+    return code | (_INFO_DATA_VALUE | limits << 8 if limits else 0)
 
 
 def overflowed(status: int) -> bool:
@@ -75,6 +90,11 @@ def nanoseconds(ticks: int, picoseconds: int = 0) -> int:
     ``picoseconds`` is the picoseconds field as it is encoded, in units of 10 ps.
     """
     return (ticks - EPOCH) * 100 + picoseconds // 100 if EPOCH < ticks < LAST else 0
+
+
+def ticks_at(time: int) -> int:
+    """Ns since 1970 as an OPC UA DateTime; what is below 100 ns is cut off."""
+    return EPOCH + time // 100
 
 
 def iso(ticks: int) -> str:

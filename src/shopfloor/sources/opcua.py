@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """OPC UA: subscribes to the tags of a server, or polls them, and writes with read-back.
 
-Notifications are acknowledged to the server only when they are durable. docs/connectors/opcua.md says
+Notifications are acknowledged to the server only when they are durable. docs/connectors/opcua-source.md says
 what is guaranteed and what is not.
 """
 
