@@ -96,7 +96,7 @@ async def test_a_press_that_was_open_is_released_at_the_next_start(tmp_path: Pat
     killed(path, "press", moment)
     after = Next(path)
     async with after.commands:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await after.done.wait()
             while await after.commands._audit.pending():  # the record has no event to wait for
                 await asyncio.sleep(0)

@@ -1,13 +1,23 @@
 """The MQTT connection against a scripted broker: what real ones do only once in a while."""
 
 import asyncio
+import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given, strategies as st
 
-from shopfloor.protocols.mqtt import Message, _properties, encode_length, encode_publish, find_frame, parse_address
+from shopfloor.protocols.mqtt import (
+    Message,
+    Publisher,
+    _properties,
+    encode_length,
+    encode_publish,
+    find_frame,
+    parse_address,
+)
 from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable
 from shopfloor.sinks.mqtt import MqttConfig
 from shopfloor.testing.contracts import until
@@ -72,18 +82,18 @@ class Scripted:
 
 
 @asynccontextmanager
-async def listening(broker: Scripted) -> AsyncIterator[MqttConfig]:
+async def listening(broker: Scripted, patience: str = "30 s") -> AsyncIterator[MqttConfig]:
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        yield configured(port)
+        yield configured(port, timeout=patience)
         if broker.writer is not None:
             broker.writer.close()
         await asyncio.gather(*broker.tasks)
 
 
 def configured(port: int, **options: object) -> MqttConfig:
-    fields = {"name": "m", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "500 ms"}
+    fields = {"name": "m", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "30 s"}
     return MqttConfig.model_validate({**fields, **options})
 
 
@@ -123,7 +133,9 @@ async def test_a_write_is_not_held_before_the_last_acknowledgement() -> None:
 
 async def test_a_broker_that_stops_acknowledging_is_unavailable() -> None:
     async with listening(Scripted(CONNACK_5)) as config, config.build() as sink:
-        with pytest.raises(Unavailable, match=r"acknowledged nothing for 0\.5 s"):
+        assert sink._publisher is not None
+        sink._publisher._patience = 0.2  # the limit of publishing only: connecting may take its time
+        with pytest.raises(Unavailable, match=r"acknowledged nothing for 0\.2 s"):
             await sink.write(1, batch(10))
         with pytest.raises(Unavailable):
             await sink.write(1, batch(10))
@@ -209,9 +221,21 @@ async def test_identifiers_are_reused_only_when_free() -> None:
     ],
 )
 async def test_a_connection_that_is_refused_says_why(connack: bytes, error: type[Exception], text: str) -> None:
-    async with listening(Scripted(connack)) as config:
+    async with listening(Scripted(connack), "30 s" if connack else "500 ms") as config:
         with pytest.raises(error, match=text):
             await config.build().__aenter__()
+
+
+async def test_a_loss_that_nobody_waits_for_any_more_is_forgotten_quietly() -> None:
+    """As when the broker closes at the moment at which connecting takes too long: asyncio would complain later."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+    publisher = Publisher(5, 30, 30.0)
+    publisher.connection_lost(None)
+    assert isinstance(publisher.lost, Exception)
+    del publisher
+    gc.collect()
+    assert complaints == []
 
 
 async def test_an_old_broker_is_spoken_to_in_its_own_version() -> None:
@@ -297,6 +321,24 @@ async def test_the_broker_sets_the_keep_alive() -> None:
     broker = Scripted(b"\x20\x06\x00\x00\x03\x13\x00\x01")  # Server Keep Alive 1 s
     async with listening(broker) as config, config.build():
         await until(lambda: broker.pings > 2, "pings come each half second")
+
+
+async def test_who_hung_itself_does_not_say_that_the_broker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is on its way, or waits to be read, when the process comes to itself: it is asked for once more."""
+    plain, hung = Publisher._tick, list[bool]()
+
+    def tick(publisher: Publisher) -> None:
+        plain(publisher)
+        if not hung:
+            hung.append(True)
+            time.sleep(1.0)  # longer than the half second after which it looks for the answer
+
+    monkeypatch.setattr(Publisher, "_tick", tick)
+    broker = Scripted(b"\x20\x06\x00\x00\x03\x13\x00\x01")  # Server Keep Alive 1 s
+    async with listening(broker) as config, config.build() as sink:
+        await until(lambda: broker.pings > 2, "it is asked again")
+        assert sink._publisher is not None
+        assert sink._publisher.lost is None
 
 
 # ---- packets -------------------------------------------------------------------------------------------

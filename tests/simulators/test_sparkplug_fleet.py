@@ -16,6 +16,7 @@ from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import encode
 from shopfloor.protocols.sparkplug.rules import Message
 from shopfloor.samples import Unavailable
+from shopfloor.simulators import sparkplug_fleet
 from shopfloor.simulators.sparkplug_fleet import Fleet, Shape
 from shopfloor.testing.contracts import until
 from shopfloor.testing.programs import Mosquitto, free_port
@@ -95,7 +96,10 @@ def never() -> "asyncio.Future[None]":
     "tck-id-payloads-ndata-seq-inc",
     "tck-id-topics-ndeath-payload",
 )
-async def test_nodes_are_born_say_every_round_and_die_as_the_specification_wants(connection: MqttConnection) -> None:
+async def test_nodes_are_born_say_every_round_and_die_as_the_specification_wants(
+    connection: MqttConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparkplug_fleet, "_LATE", 100.0)  # a machine that hangs for longer leaves no round out here
     notes = Notes()
     async with listening(connection) as ear:
         async with Fleet(connection, SHAPE, INTERVAL, notes) as fleet:

@@ -12,7 +12,7 @@ from shopfloor.commands import Audit, CommandInbox, Commands
 from shopfloor.pipeline import Pipeline
 from shopfloor.plant import Allow, Commands as CommandsConfig, parse
 from shopfloor.protocols.mqtt import Message
-from shopfloor.protocols.mqtt_session import open_session
+from shopfloor.protocols.mqtt_session import Arrival, open_session
 from shopfloor.protocols.sparkplug.model import DataSet, DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import encode
 from shopfloor.samples import Batch, Command, Outcome, Value
@@ -120,6 +120,17 @@ async def test_a_dcmd_is_written_and_comes_back_as_data(tmp_path: Path) -> None:
         assert at.writes == [("press-1/SP", 42.5)]
         await asyncio.sleep(1.3)  # longer than an echo would wait
         assert at.values("press-1/SP") == [20.0, 42.5], "the sample was its echo"
+
+
+async def test_a_retained_command_is_not_carried_out_at_each_connection(tmp_path: Path) -> None:
+    """Nobody knows how old it is. MQTT 5 is asked for none, with 3.1.1 it comes as this."""
+    async with line(tmp_path) as at:
+        kept = encode(Payload(timestamp=None, metrics=[metric("SP", 42.5)]), datatypes=True)
+        assert at.sink._line is not None
+        at.sink._take(*at.sink._line, [Arrival(PRESS, kept, retained=True, packet_id=0, duplicate=False)])
+        await at.command(PRESS, metric("Mode", 5, DataType.INT64))
+        await until(lambda: bool(at.writes), "the next one")
+        assert at.writes == [("press-1/Mode", 5)]
 
 
 async def test_by_alias_and_without_a_datatype(tmp_path: Path) -> None:

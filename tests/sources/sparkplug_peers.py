@@ -64,7 +64,7 @@ class Peer(ServerProcess):
     def __init__(self, command: Sequence[str | Path], port: int, **options: Any) -> None:
         self.control = free_port()
         chosen = {"broker": port, "control": self.control, **options}
-        super().__init__([*command, json.dumps(chosen)], self.control, within=60)
+        super().__init__([*command, json.dumps(chosen)], self.control, within=200)
 
     async def ask(self, **request: Any) -> Any:
         """Tell it to do something, and its answer."""

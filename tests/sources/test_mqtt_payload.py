@@ -8,14 +8,22 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shopfloor.samples import INT_MAX, INT_MIN, Quality, Value
-from shopfloor.sources.mqtt_payload import DataType, Meaning, MqttTopic, Reading, TimeFormat, Unreadable, parse_time
+from shopfloor.sources.mqtt_payload import (
+    DataType,
+    FilterMeaning,
+    MqttTopic,
+    Reading,
+    TimeFormat,
+    Unreadable,
+    parse_time,
+)
 from shopfloor.testing.clocks import instant
 
 SIX = instant("2026-01-05T06:00:00Z")
 
 
-def meaning(topic: str = "a/b/c", **options: object) -> Meaning:
-    return Meaning(MqttTopic.model_validate({"topic": topic, **options}))
+def meaning(topic: str = "a/b/c", **options: object) -> FilterMeaning:
+    return FilterMeaning(MqttTopic.model_validate({"topic": topic, **options}))
 
 
 def said(message: bytes, topic: str = "a/b/c", **options: object) -> dict[str, Any]:

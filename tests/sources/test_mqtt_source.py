@@ -33,8 +33,8 @@ END = 2**62
 
 def config(port: int, **options: object) -> MqttSourceConfig:
     fields: dict[str, object] = {
-        "name": "cells", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s",
-        "keep_alive": "1 s", "client_id": "source", "topics": [{"topic": "cell/#"}],
+        "name": "cells", "type": "mqtt", "servers": f"mqtt://127.0.0.1:{port}", "timeout": "30 s",
+        "keep_alive": "30 s", "client_id": "source", "topics": [{"topic": "cell/#"}],
     }  # fmt: skip
     return MqttSourceConfig.model_validate({**fields, **options})
 
@@ -58,7 +58,7 @@ async def say(port: int, *said: tuple[str, bytes], retain: bool = False) -> None
 async def read(source: MqttSource, number: int) -> list[Sample]:
     """This many samples, each batch acknowledged."""
     found: list[Sample] = []
-    async with asyncio.timeout(15), aclosing(source.batches()) as batches:
+    async with asyncio.timeout(60), aclosing(source.batches()) as batches:
         async for batch in batches:
             if len(found) >= number:
                 break
@@ -113,8 +113,9 @@ class TestMqtt5(SourceContract):
             peer(broker.port) as machine,
         ):
             await machine.subscribe([Subscription("set/sp")])
-            writes = [{"tag": "cell/sp", "topic": "set/sp", "read_back": "2 s"}]
-            built = config(proxy.port, version=self.version, writes=writes, timeout="8 s").build()  # of a busy machine
+            writes = [{"tag": "cell/sp", "topic": "set/sp", "read_back": "30 s"}]
+            limits = {"timeout": "8 s", "keep_alive": "2 s"} if self.hasty else {}
+            built = config(proxy.port, version=self.version, writes=writes, **limits).build()
             rig = MqttSourceRig(built, proxy, machine)
             serving = asyncio.create_task(rig.serve())
             try:

@@ -19,7 +19,7 @@ from shopfloor.protocols.sparkplug.exchange import Arrival as Said, Moment, Step
 from shopfloor.protocols.sparkplug.host import Host
 from shopfloor.protocols.sparkplug.model import DataType, Metric, Payload
 from shopfloor.protocols.sparkplug.payload import encode
-from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Command, Misconfigured, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.sinks.sparkplug import SparkplugConfig
 from shopfloor.sources.sparkplug import SparkplugHostConfig, SparkplugSource
 from shopfloor.testing.contracts import ProxiedRig, SourceContract, SourceRig, until
@@ -32,7 +32,7 @@ def config(port: int, **more: Any) -> SparkplugHostConfig:
     return SparkplugHostConfig.model_validate(
         {
             "name": "floor", "type": "sparkplug", "servers": f"mqtt://127.0.0.1:{port}", "host_id": "mes",
-            "keep_alive": "20 s", "timeout": "6 s", "rebirth_spread": "0 s", **more,
+            "keep_alive": "20 s", "timeout": "30 s", "rebirth_spread": "0 s", **more,
         }
     )  # fmt: skip
 
@@ -44,9 +44,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 
 class Rig(ProxiedRig):
-    def __init__(self, edge: Edge, proxy: FaultProxy) -> None:
+    def __init__(self, edge: Edge, proxy: FaultProxy, seconds: str) -> None:
         self.edge = edge
-        super().__init__(config(proxy.port, keep_alive="4 s", timeout="4 s").build(), proxy)
+        super().__init__(config(proxy.port, keep_alive=seconds, timeout=seconds).build(), proxy)
 
     async def change(self) -> None:
         await self.edge.set("PV", self.edge.values["PV"] + 1)
@@ -68,7 +68,7 @@ class TestContract(SourceContract):
             FaultProxy("127.0.0.1", broker.port) as proxy,
             Edge.at(broker.port) as edge,
         ):
-            yield Rig(edge, proxy)
+            yield Rig(edge, proxy, "4 s" if self.hasty else "30 s")
 
 
 class Reader:
@@ -338,7 +338,13 @@ async def test_a_command_that_the_node_does_not_confirm_is_unknown(broker: Mosqu
 
 async def test_browse_lists_all_metrics_of_all_nodes(broker: Mosquitto) -> None:
     async with Edge.at(broker.port), config(broker.port, discovery="500 ms").build() as source:
-        found = {info.tag: info async for info in source.browse()}
+        found: dict[str, TagInfo] = {}
+
+        async def whole() -> bool:  # a busy node may be born later than it is looked for
+            found.update({info.tag: info async for info in source.browse()})
+            return len(found) >= 3
+
+        await until(whole, "all of its metrics")
         assert sorted(found) == ["g/e1/PV", "g/e1/SP", "g/e1/cnc/Speed"]
         assert found["g/e1/cnc/Speed"].data_type == "Int32"
 

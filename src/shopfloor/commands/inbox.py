@@ -47,6 +47,10 @@ class CommandInbox:
         self._held: dict[str, _Held] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
+    def _asker(self, request: Request) -> str:
+        """Who the audit record says it was."""
+        return f"{self._who}/{request.who}" if request.who else self._who
+
     @property
     def tags(self) -> Sequence[str]:
         """What may be asked for, in the order of the plant file."""
@@ -124,8 +128,9 @@ class CommandInbox:
         held = self._held[request.tag] = _Held(request.id, request.sequence or 0)
         # It begins with this call, so that a release right behind it finds it.
         pressing = self._commands.press(
-            request.tag, request.id, issued_by=self._who, role=self._config.role, session=f"{self._name} {request.id}"
-        )
+            request.tag, request.id,
+            issued_by=self._asker(request), role=self._config.role, session=f"{self._name} {request.id}",
+        )  # fmt: skip
 
         async def follow() -> None:
             try:
@@ -153,7 +158,7 @@ class CommandInbox:
         try:
             outcome = await self._commands.send(
                 request.tag, request.value,
-                issued_by=self._who, role=self._config.role, expires_in=life, command_id=request.id,
+                issued_by=self._asker(request), role=self._config.role, expires_in=life, command_id=request.id,
             )  # fmt: skip
         except (Refused, Unavailable) as error:
             answer(_no(request, error))
@@ -166,7 +171,7 @@ class CommandInbox:
         if len(self._under_way) < 2 * AT_ONCE:  # beyond, somebody floods us: the log says it
             self._begin(
                 self._commands.record_refusal(
-                    request.tag, request.value, request.id, self._who, self._config.role, refusal
+                    request.tag, request.value, request.id, self._asker(request), self._config.role, refusal
                 )
             )
 
@@ -187,6 +192,11 @@ def _gone(request: Request) -> Answer:
 
 
 def _no(request: Request, error: Exception) -> Answer:
-    title = error.title if isinstance(error, Refused) else "It cannot be recorded, so it is not done"
+    title, kind = "It cannot be recorded, so it is not done", ""
+    if isinstance(error, Refused):
+        title, kind = error.title, error.reason
     _log.warning("a command by message was refused: %s (%s)", error, request.tag)
-    return Answer(request.id, request.tag, "refused", request.value, done=False, detail=str(error), reason=title)
+    return Answer(
+        request.id, request.tag, "refused", request.value,
+        done=False, detail=str(error), reason=title, refusal=kind,
+    )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from shopfloor.plant.components import Form, Secret, Strict
+from shopfloor.plant.components import Form, Secret, Strict, check_identity
 from shopfloor.plant.units import DURATION_UNITS, Duration
 
 _SECOND: Final = DURATION_UNITS["s"]
@@ -87,10 +87,7 @@ class MqttConnection(Strict):
         given = [name for name in files if getattr(self, name) is not None]
         if given and not any(tls):
             raise ValueError(f"`{given[0]}` needs TLS; write the address as mqtts://…")
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("`certificate_file` and `key_file` belong together; give both")
-        if self.key_password is not None and self.key_file is None:
-            raise ValueError("`key_password` needs `key_file`")
+        check_identity(self.certificate_file, self.key_file, self.key_password)
         if self.password is not None and self.username is None:
             raise ValueError("`password` needs `username`")
         return self

@@ -277,6 +277,8 @@ class Publisher(asyncio.Protocol):
         self._paused = False
         self._progress = self._loop.time()
         self._ping: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When to look for a sign of life, by the loop's clock."""
         self._unanswered = False
         self._last_id = 0
         self._asked: dict[int, asyncio.Future[bytes]] = {}
@@ -414,6 +416,7 @@ class Publisher(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_exception(self._lost)
+                future.exception()  # whoever waits hears it; nobody may: a timeout, a pin that is another one
         self.abort()
 
     def _write(self, data: bytes) -> None:
@@ -508,14 +511,19 @@ class Publisher(asyncio.Protocol):
                 return self._last_id
 
     def _tick(self) -> None:
-        """Ask for a sign of life; none since the last time we asked means that the connection is gone."""
-        if self._unanswered:
+        """Ask for a sign of life; none since the last time we asked means that the connection is gone.
+
+        Unless we come to it late: then it was we who hung, and the answer may be there and wait to be read.
+        """
+        now = self._loop.time()
+        if self._unanswered and now - self._due < self._keep_alive / 4:
             self._lose(Unavailable("the broker does not answer"))
             return
         if self._keep_alive:
             self._unanswered = True
             self._write(struct.pack("!BB", MQTTCommands.PINGREQ, 0))
-            self._ping = self._loop.call_later(self._keep_alive / 2, self._tick)
+            self._due = now + self._keep_alive / 2
+            self._ping = self._loop.call_at(self._due, self._tick)
 
 
 class _Flight:

@@ -42,6 +42,8 @@ _PUBACK: Final = 0x40020000
 _LONGEST_LENGTH: Final = 4
 """Bytes of a variable byte integer."""
 _WITHDRAW: Final = MQTTCommands.UNSUBSCRIBE | 0x02
+_PASSES: Final = (0x83, 0x97)
+"""Why MQTT 5 refuses a subscription for now: an error of the broker's own, a quota."""
 _ASK: Final = MQTTCommands.SUBSCRIBE | 0x02
 
 
@@ -143,12 +145,13 @@ class Session(Publisher):
         """Subscribe to all of these.
 
         Raises Misconfigured when the broker refuses one (the access list, a filter that it does not
-        support), Unavailable when the connection is lost or the broker does not answer.
+        support), Unavailable when it does so for a reason that passes, is lost, or does not answer.
         """
         answer = await self._ask(_ASK, [self._wish(one) for one in subscriptions])
         for subscription, code in zip(subscriptions, answer, strict=False):
             if code >= REFUSED:
-                raise Misconfigured(forbidden(subscription.topic, code))
+                kind = Unavailable if code in _PASSES else Misconfigured
+                raise kind(forbidden(subscription.topic, code))
         if len(answer) != len(subscriptions):
             raise Unavailable(malformed("answer to our subscriptions"))
 

@@ -5,13 +5,11 @@ connection broke is sent again, so a subscriber gets everything at least once, e
 """
 
 import asyncio
-import math
 import secrets
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Annotated, Final, Literal, Self
 
-import msgspec
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shopfloor.plant.components import ByMessage, SinkConfig
@@ -26,14 +24,13 @@ from shopfloor.protocols.mqtt import (
 from shopfloor.protocols.mqtt_session import Probe, open_session
 from shopfloor.protocols.mqtt_words import reason_text, refusal_text
 from shopfloor.protocols.tls import file_problems
-from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
+from shopfloor.samples import Batch, Misconfigured, Rejected, Sample, Unavailable
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.mqtt_commands import CommandTopics, MqttCommands
 from shopfloor.sinks.mqtt_topics import for_tag, topic_template
-from shopfloor.sinks.text import iso
+from shopfloor.sinks.readings import MachineMessage, Precision, reading
+from shopfloor.turns import Pieces
 
-_MESSAGE_SIZE: Final = 128 * 1024
-"""A machine's message that grew above this many bytes is closed and the next one begun."""
 _NOT_AUTHORIZED: Final = 0x87
 _NEVER: Final = frozenset({0x90, 0x95, 0x99})
 """PUBACK codes that stay: topic name invalid, packet too large, payload format invalid."""
@@ -60,7 +57,7 @@ class MqttConfig(MqttConnection, SinkConfig):
     retain: bool = Field(
         default=True, description="Whether the broker keeps the newest message of each topic for later subscribers."
     )
-    precision: Literal["ns", "us", "ms"] = Field(default="ns", description="How exactly times are written.")
+    precision: Precision = Field(default="ns", description="How exactly times are written.")
     in_flight: int = Field(
         default=1000, ge=1, le=MOST_IN_FLIGHT,
         description="How many messages may be unacknowledged; a broker of MQTT 5 may allow fewer.",
@@ -101,22 +98,6 @@ class MqttConfig(MqttConnection, SinkConfig):
         return Probe(self)
 
 
-class Reading(msgspec.Struct, omit_defaults=True):
-    """The JSON of one sample."""
-
-    value: Value
-    time: str
-    """ISO 8601, UTC."""
-    quality: int
-    good: bool
-    encoding: Literal["", "base64"] = ""
-    """``base64``: the value is bytes, written so."""
-    special: Literal["", "NaN", "Infinity", "-Infinity"] = ""
-    """The float that JSON cannot write; the value is null then."""
-    status: int = 0
-    """The protocol's own status code where there is one."""
-
-
 class MqttSink(Sink):
     """Publishes batches; enter it to connect."""
 
@@ -127,9 +108,7 @@ class MqttSink(Sink):
         self._publisher: Publisher | None = None
         self._commands: CommandTopics | None = None
         self._commanding: asyncio.Task[None] | None = None
-        self._encode = msgspec.json.Encoder().encode
         self._newest: dict[bytes, int] = {}
-        self._digits = {"ns": 9, "us": 6, "ms": 3}[config.precision]
 
     def commanded(self, inbox: Inbox) -> None:
         """Take commands on their topics."""
@@ -206,11 +185,12 @@ class MqttSink(Sink):
         batch = entries[0][1] if len(entries) == 1 else None
         messages: list[Message] = []
         owners: list[Sequence[int]] = []
+        pieces = Pieces()
         for _, one in entries:
             for owner, message in self._messages(one):
                 messages.append(message)
                 owners.append(owner)
-            await asyncio.sleep(0)  # a thousand samples take some milliseconds; others' turn between batches
+            await pieces.worked(len(one))
         unfit = [i for i, message in enumerate(messages) if packet_size(message) > publisher.maximum_packet_size]
         if unfit:
             raise _rejected(f"more than the {publisher.maximum_packet_size} bytes of a message", unfit, owners, batch)
@@ -237,7 +217,7 @@ class MqttSink(Sink):
         for index, sample in enumerate(batch):
             try:
                 topic = self._topic(sample.tag)
-                written.append((index, sample, topic, self._encode(self._reading(sample))))
+                written.append((index, sample, topic, reading(sample, self._config.precision)))
             except (UnicodeEncodeError, OverflowError) as error:
                 reason = reason or f"cannot be written as UTF-8 JSON: {error}"
                 unwritable.append(index)
@@ -254,32 +234,17 @@ class MqttSink(Sink):
         self, written: Iterable[tuple[int, Sample, bytes, bytes]]
     ) -> Iterable[tuple[Sequence[int], Message]]:
         """One message a topic, another one where a tag comes again or the message grows large."""
-        done: list[_MachineMessage] = []
-        open_: dict[bytes, _MachineMessage] = {}
+        done: list[tuple[bytes, MachineMessage]] = []
+        open_: dict[bytes, MachineMessage] = {}
         for index, sample, topic, payload in written:
             message = open_.get(topic)
-            if message is None or sample.tag in message.readings or message.size > _MESSAGE_SIZE:
-                message = open_[topic] = _MachineMessage(topic)
-                done.append(message)
+            if message is None or not message.takes(sample.tag, payload):
+                message = open_[topic] = MachineMessage()
+                done.append((topic, message))
             message.add(index, sample, payload)
-        for message in done:
-            body = b",".join(self._encode(tag) + b":" + reading for tag, reading in message.readings.items())
-            payload = b'{"time":"%b","tags":{%b}}' % (self._time(message.newest).encode(), body)
-            yield message.indices, Message(message.topic, payload, self._retained(message.topic, message.newest))
-
-    def _reading(self, sample: Sample) -> Reading:
-        value = sample.value
-        reading = Reading(value, self._time(sample.time), sample.quality, sample.quality >= Quality.GOOD)
-        if isinstance(value, bytes):
-            reading.encoding = "base64"
-        elif isinstance(value, float) and not math.isfinite(value):
-            reading.value = None
-            reading.special = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-        reading.status = sample.status
-        return reading
-
-    def _time(self, time: int) -> str:
-        return iso(time, self._digits)
+        for topic, message in done:
+            payload = message.payload(self._config.precision)
+            yield message.indices, Message(topic, payload, self._retained(topic, message.newest))
 
     def _topic(self, tag: str) -> bytes:
         return for_tag(self._config.template, tag)
@@ -290,23 +255,6 @@ class MqttSink(Sink):
             return False
         self._newest[topic] = time
         return True
-
-
-class _MachineMessage:
-    """A message of `layout: machine` while it grows."""
-
-    def __init__(self, topic: bytes) -> None:
-        self.topic = topic
-        self.indices: list[int] = []
-        self.readings: dict[str, bytes] = {}
-        self.newest = 0
-        self.size = 0
-
-    def add(self, index: int, sample: Sample, payload: bytes) -> None:
-        self.newest = max(self.newest, sample.time) if self.indices else sample.time
-        self.indices.append(index)
-        self.readings[sample.tag] = payload
-        self.size += len(payload) + len(sample.tag)
 
 
 def _rejected(reason: str, positions: Iterable[int], owners: Sequence[Sequence[int]], batch: Batch | None) -> Rejected:

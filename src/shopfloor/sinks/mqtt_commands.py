@@ -23,6 +23,8 @@ from shopfloor.sinks.mqtt_topics import for_tag, topic_template
 
 LONGEST: Final = 64 * 1024
 """Bytes of a message."""
+_HEAD: Final = 32
+"""More bytes than a PUBLISH has beside its topic and its payload."""
 _WAITING: Final = 1000
 """Answers that may wait for the broker; beyond, the oldest is dropped, and the audit record still has it."""
 _SHOWN: Final = 200
@@ -132,9 +134,14 @@ class CommandTopics:
     async def _tell(self, session: Session) -> None:
         while True:
             answer = await self._answers.get()
-            payload = _encode({**msgspec.structs.asdict(answer), "time": datetime.now(UTC)})
+            told = msgspec.structs.asdict(answer)
+            del told["refusal"]  # its words are in `reason` and `detail`
+            told["time"] = datetime.now(UTC)
             topic = for_tag(self._config.result, answer.tag)
-            refused = await session.publish([Message(topic, payload, retain=False)], 1)
+            payload = _encode(told)
+            if len(topic) + len(payload) + _HEAD > session.maximum_packet_size:
+                payload = _encode({**told, "value": None})  # the sender knows it
+            refused = await session.publish([Message(topic, payload, retain=False)], 1 if session.maximum_qos else 0)
             if refused:
                 _log.warning("the broker does not take answers on %s; allow it in its access list", topic.decode())
 

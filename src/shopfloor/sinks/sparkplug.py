@@ -6,6 +6,7 @@ the primary host, where one is given, was not reported offline until then.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -33,7 +34,9 @@ from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Misconfigured, Rejected, Unavailable, Value
 from shopfloor.seams import Inbox, Sink
 from shopfloor.sinks.sparkplug_commands import HostCommands
+from shopfloor.turns import Pieces
 
+_log: Final = logging.getLogger("shopfloor.sinks.sparkplug")
 _MILLISECOND: Final = 10**6
 _SECOND: Final = 10**9
 _SETTLE: Final = 1.0
@@ -217,12 +220,12 @@ class SparkplugSink(Sink):
         batches = [batch for _, batch in entries]
         async with self._turn:
             node, session = self._there()
-            largest = session.maximum_packet_size - _OVERHEAD
+            largest, pieces = session.maximum_packet_size - _OVERHEAD, Pieces()
             for batch in batches:
                 wrong = unfit(batch, largest)
                 if wrong is not None:
                     raise Rejected(wrong.reason, wrong.indices if len(batches) == 1 else None)
-                await asyncio.sleep(0)  # others' turn between batches
+                await pieces.worked(len(batch))
             await self._obey(node, session)
             await self._publish(session, node.data(batches, self._now()))
             await self._fence(node, session)
@@ -277,8 +280,8 @@ class SparkplugSink(Sink):
         session = await open_session(self._config, self._client_id, will=death, servers=[server])
         try:
             commanded = [] if self._commands is None else [node.device_commands]
-            topics = [node.command_topic, *commanded, *([node.state_topic] if node.state_topic else [])]
-            await session.subscribe([Subscription(topic) for topic in topics])
+            wanted = [Subscription(topic, retained="never") for topic in (node.command_topic, *commanded)]
+            await session.subscribe([*wanted, *([Subscription(node.state_topic)] if node.state_topic else [])])
             await self._wait_for_host(node, session, server)
             node.message_size = min(node.message_size, session.maximum_packet_size // 2)
             await self._publish(session, node.births(self._now()))
@@ -330,6 +333,9 @@ class SparkplugSink(Sink):
             if arrival.topic == node.state_topic:
                 node.state(arrival.topic, arrival.payload)
                 continue
+            if arrival.retained:  # MQTT 3.1.1 cannot ask for none
+                _log.warning("a retained command on %s is not carried out: nobody knows how old it is", arrival.topic)
+                continue
             with suppress(Malformed):
                 device = node.commanded(arrival.topic)
                 payload = decode(arrival.payload, node.types(device), legacy_uint32_in_long=True)
@@ -369,6 +375,7 @@ class SparkplugSink(Sink):
 
     async def _publish(self, session: Session, publications: Iterable[Publication]) -> None:
         messages: list[Message] = []
+        pieces = Pieces()
         for publication in publications:
             payload = await _encoded(publication, self._config.legacy)
             message = Message(publication.topic.encode(), payload, retain=False)
@@ -378,7 +385,7 @@ class SparkplugSink(Sink):
                     f"{session.maximum_packet_size}; allow larger ones there, or send fewer `tags`"
                 )
             messages.append(message)
-            await asyncio.sleep(0)  # a birth or a thousand samples take some milliseconds; others' turn between
+            await pieces.worked(len(publication.payload.metrics))
         await session.publish(messages, 0)
 
     async def _echo(self, node: EdgeNode, tag: str, value: Value) -> None:

@@ -27,7 +27,7 @@ from shopfloor.protocols.tls import file_problems
 from shopfloor.samples import Batch, Command, Misconfigured, Outcome, Quality, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Source
 from shopfloor.sources.mqtt_columns import UNUSUAL, Columns, ShortWay, short_way
-from shopfloor.sources.mqtt_payload import Meaning, MqttTopic, Unreadable, converted
+from shopfloor.sources.mqtt_payload import FilterMeaning, Meaning, MqttTopic, Unreadable, converted
 
 _SECOND: Final = DURATION_UNITS["s"]
 _LONGEST_SESSION: Final = (2**32 - 2) * _SECOND
@@ -110,7 +110,7 @@ class MqttSourceConfig(MqttConnection, SourceConfig):
         """The tags, where no topic has a wildcard and no payload names its values itself."""
         known: list[TagInfo] = []
         for topic in self.topics:
-            tags = Meaning(topic).declared()
+            tags = FilterMeaning(topic).of_filter()
             if tags is None:
                 return None
             known += tags
@@ -148,7 +148,7 @@ class MqttSource(Source):
     def __init__(self, config: MqttSourceConfig) -> None:
         """Built by ``MqttSourceConfig.build``."""
         self._config = config
-        self._meanings = [Meaning(topic) for topic in config.topics]
+        self._meanings = [FilterMeaning(topic) for topic in config.topics]
         self._short_ways = [short_way(topic) for topic in config.topics]
         self._writes = {write.tag: write for write in config.writes}
         self._client_id = config.client_id or f"shopfloor-{config.name[:40]}-{secrets.token_hex(8)}"

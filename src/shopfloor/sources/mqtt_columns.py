@@ -1,4 +1,4 @@
-"""The short way from MQTT messages to columns: for the messages of a topic that are as most are.
+"""The short way from messages to columns: for the messages of a topic that are as most are.
 
 What an entry of `topics` says is looked up once (``short_way``): where the values are, of which type. A message that
 is unusual in any respect (a value that is null or not what it must be, a time that cannot be read) is left to
@@ -14,7 +14,7 @@ from shopfloor.samples import INT_MAX, INT_MIN, Batch, Quality, Sample, Value
 from shopfloor.sources.mqtt_payload import (
     ABSENT,
     DataType,
-    MqttTopic,
+    Payload,
     Unreadable,
     at_path,
     converted,
@@ -79,7 +79,7 @@ class Columns:
         return Batch(source, self.received, self.tags, self.times, self.values, self.qualities)
 
 
-def short_way(config: MqttTopic) -> ShortWay | None:
+def short_way(config: Payload) -> ShortWay | None:
     """The short way for the messages of an entry of `topics`; None when they have none."""
     if config.payload == "plain":
         return _plain(config.data_type)
@@ -96,7 +96,7 @@ def _plain(data_type: DataType) -> ShortWay:
     return way
 
 
-def _json(config: MqttTopic) -> ShortWay:
+def _json(config: Payload) -> ShortWay:
     decode = msgspec.json.Decoder(_Object).decode
     time_of, quality_of = _time_of(config), _quality_of(config)
     wanted: list[tuple[Callable[[_Object], Any], frozenset[type], bool, DataType]] = [
@@ -133,7 +133,7 @@ def _finder(path: str) -> Callable[[_Object], Any]:
     return lambda said: said.get(path, ABSENT)
 
 
-def _time_of(config: MqttTopic) -> Callable[[_Object, int], int]:
+def _time_of(config: Payload) -> Callable[[_Object, int], int]:
     """A function that finds the time in ns UTC, else gives that of reception."""
     if config.time is None:
         return lambda _said, received: received
@@ -151,7 +151,7 @@ def _time_of(config: MqttTopic) -> Callable[[_Object, int], int]:
     return time_of
 
 
-def _quality_of(config: MqttTopic) -> Callable[[_Object], int]:
+def _quality_of(config: Payload) -> Callable[[_Object], int]:
     if config.quality is None:
         return lambda _said: _GOOD
     find = _finder(config.quality)

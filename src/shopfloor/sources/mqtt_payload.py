@@ -1,4 +1,7 @@
-"""What an MQTT message means: which tags, which values, which times. Pure: bytes in, readings out."""
+"""What a message means: which tags, which values, which times. Pure: bytes in, readings out.
+
+MQTT's and Kafka's: a topic is levels between slashes here.
+"""
 
 import csv
 import re
@@ -46,14 +49,15 @@ class Reading(NamedTuple):
     quality: int = Quality.GOOD
 
 
-def _fields(template: str) -> list[str]:
+def template_fields(template: str) -> list[str]:
+    """What stands in its braces. Raises ValueError for what cannot."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise ValueError("a brace is missing; write {topic} or {1}/{2}") from error
     fields = [part[1] for part in parts if part[1] is not None]
     for field, part in zip(fields, (part for part in parts if part[1] is not None), strict=True):
-        if not (field in ("topic", "machine") or re.fullmatch(r"[1-9][0-9]?", field)) or part[2] or part[3]:
+        if not (field in ("topic", "machine", "key") or re.fullmatch(r"[1-9][0-9]?", field)) or part[2] or part[3]:
             raise ValueError(
                 "only {topic}, {1}, {2} … for the topic's levels and, for telemetry, {machine} can stand in braces"
             )
@@ -61,7 +65,7 @@ def _fields(template: str) -> list[str]:
 
 
 def _template(text: str) -> str:
-    _fields(text)
+    template_fields(text)
     if re.search(r"[*?\[\]\x00-\x1f]|^[\s$]", text):
         raise ValueError("a tag's name has none of * ? [ ], and begins with neither $ nor a space")
     return text
@@ -90,13 +94,9 @@ class MqttValue(Strict):
     unit: str = Field(default="", description="The unit of its values.")
 
 
-class MqttTopic(Strict):
-    """A topic filter to subscribe to, and what its messages mean."""
+class Payload(Strict):
+    """What the messages of a topic mean."""
 
-    topic: Filter = Field(description="The topic; `+` stands for any one level, `#` at the end for all that follow.")
-    qos: Literal[0, 1] = Field(
-        default=1, description="1: acknowledged once it is durable. 0: the broker may lose messages."
-    )
     payload: Literal["plain", "json", "telemetry", "csv"] = Field(
         default="plain",
         description="`plain`: the value as text. `json`: values at paths. `telemetry`: JSON objects with `machine`, "
@@ -139,8 +139,13 @@ class MqttTopic(Strict):
         """The tag's template, written or by default."""
         return self.tag or ("{machine}" if self.payload == "telemetry" else "{topic}")
 
+    @property
+    def templates(self) -> list[str]:
+        """All templates of tags, written or by default."""
+        return [self.template, *(value.tag for value in self.values if value.tag)]
+
     @model_validator(mode="after")
-    def _consistent(self) -> "MqttTopic":
+    def _consistent(self) -> "Payload":
         only = {"values": "json", "quality": "json", "columns": "csv"}
         for name, payload in only.items():
             if getattr(self, name) and self.payload != payload:
@@ -149,37 +154,43 @@ class MqttTopic(Strict):
             raise ValueError("a `plain` payload has no `time`; take it out, or use json or csv")
         if any(value.data_type == "bytes" for value in self.values):
             raise ValueError("JSON has no bytes; use `data_type: text`, or `payload: plain`")
+        if self.payload != "telemetry" and any("machine" in template_fields(template) for template in self.templates):
+            raise ValueError("{machine} needs `payload: telemetry`; use the topic's levels, {1}, {2} …")
+        return self
+
+
+class MqttTopic(Payload):
+    """A topic filter to subscribe to, and what its messages mean."""
+
+    topic: Filter = Field(description="The topic; `+` stands for any one level, `#` at the end for all that follow.")
+    qos: Literal[0, 1] = Field(
+        default=1, description="1: acknowledged once it is durable. 0: the broker may lose messages."
+    )
+
+    @model_validator(mode="after")
+    def _levels(self) -> "MqttTopic":
         levels = self.topic.split("/")
-        for template in (self.template, *(value.tag for value in self.values if value.tag)):
-            fields = _fields(template)
-            if "machine" in fields and self.payload != "telemetry":
-                raise ValueError("{machine} needs `payload: telemetry`; use the topic's levels, {1}, {2} …")
+        for template in self.templates:
+            fields = template_fields(template)
+            if "key" in fields:
+                raise ValueError("an MQTT message has no {key}; use the topic's levels, {1}, {2} …")
             if levels[-1] != "#" and any(field.isdigit() and int(field) > len(levels) for field in fields):
                 raise ValueError(f"{template!r} names a level that {self.topic} does not have; {{1}} is the first")
         return self
 
 
 class Meaning:
-    """What the messages of one topic filter mean."""
+    """What the messages of a topic mean."""
 
-    def __init__(self, config: MqttTopic) -> None:
+    def __init__(self, config: Payload) -> None:
         """Raises nothing: the configuration is valid."""
         self.config = config
-        levels = config.topic.split("/")
-        pattern = "/".join("[^/]*" if level == "+" else re.escape(level) for level in levels if level != "#")
-        if levels[-1] == "#":
-            pattern = f"{pattern}(/.*)?" if len(levels) > 1 else ".*"
-        self._pattern = re.compile(("" if config.topic.startswith("$") else r"(?!\$)") + pattern, re.DOTALL)
         self._paths = [(value, value.path.split(".")) for value in config.values]
         self._time = config.time.split(".") if config.time else None
         self._quality = config.quality.split(".") if config.quality else None
         self._read: Callable[[str, bytes], list[Reading]] = {
             "plain": self._plain, "json": self._json, "telemetry": self._telemetry, "csv": self._csv,
         }[config.payload]  # fmt: skip
-
-    def covers(self, topic: str) -> bool:
-        """Whether the topic is one of them."""
-        return self._pattern.fullmatch(topic) is not None
 
     def readings(self, topic: str, payload: bytes) -> list[Reading]:
         """The values of a message; raises Unreadable when there is none to be had."""
@@ -202,17 +213,16 @@ class Meaning:
             return [_fit(f"{prefix}/{name}") for name in config.columns if name and name != config.time]
         return []
 
-    def declared(self) -> list[TagInfo] | None:
-        """Its tags, where the plant file alone tells them; else None."""
+    def declared(self, topic: str) -> list[TagInfo] | None:
+        """The tags of this topic, where the plant file alone tells them; else None."""
         config = self.config
         open_ended = config.payload == "telemetry" or (
             config.payload != "plain" and not (config.values or config.columns)
         )
-        if open_ended or "+" in config.topic or config.topic.endswith("#"):
+        if open_ended:
             return None
         units = [value.unit for value in config.values] or [config.unit] * max(1, len(config.columns))
-        tags = self.tags(config.topic)
-        return [TagInfo(tag, config.topic, unit=unit) for tag, unit in zip(tags, units, strict=False)]
+        return [TagInfo(tag, topic, unit=unit) for tag, unit in zip(self.tags(topic), units, strict=False)]
 
     # ---- payloads -----------------------------------------------------------------------------------
 
@@ -221,18 +231,37 @@ class Meaning:
 
     def _json(self, topic: str, payload: bytes) -> list[Reading]:
         said = msgspec.json.decode(payload)
-        time, quality = self._time_of(said, self._time)
-        quality = min(quality, self._quality_of(said)) if quality < Quality.GOOD else self._quality_of(said)
         if self._paths:
             found = [(value, at_path(said, path)) for value, path in self._paths]
-            readings = [
-                _reading(self._tag_of(value, topic), time, leaf, quality, value.data_type)
-                for value, leaf in found
-                if leaf is not ABSENT
-            ]
-            if not readings:
-                raise Unreadable("it has none of the paths of `values`")
-            return readings
+            return self._found(topic, said, [one for one in found if one[1] is not ABSENT])
+        return self._all(topic, said)
+
+    def of_record(self, topic: str, said: object) -> list[Reading]:
+        """The values of a record that has a schema: all of its fields are there, and those that say nothing are null.
+
+        So of several paths with one tag the first counts that has a value. Raises Unreadable.
+        """
+        if self.config.payload == "telemetry":
+            return self._of_telemetry(topic, said)
+        if not self._paths:
+            return [reading for reading in self._all(topic, said) if reading.value is not None]
+        first: dict[str, tuple[MqttValue, object]] = {}
+        for value, path in self._paths:
+            tag, leaf = self._tag_of(value, topic), at_path(said, path)
+            if leaf is not ABSENT and (tag not in first or first[tag][1] is None):
+                first[tag] = (value, leaf)
+        return self._found(topic, said, list(first.values()))
+
+    def _found(self, topic: str, said: object, found: Sequence[tuple[MqttValue, object]]) -> list[Reading]:
+        """What is at the paths of ``values``."""
+        if not found:
+            raise Unreadable("it has none of the paths of `values`")
+        time, quality = self._stamp(said)
+        return [_reading(self._tag_of(value, topic), time, leaf, quality, value.data_type) for value, leaf in found]
+
+    def _all(self, topic: str, said: object) -> list[Reading]:
+        """Everything in it, by its path."""
+        time, quality = self._stamp(said)
         prefix = _tag(self.config.template, topic)
         apart = {self.config.time, self.config.quality}
         readings = [
@@ -244,8 +273,15 @@ class Meaning:
             raise Unreadable("it has no values")
         return readings
 
+    def _stamp(self, said: object) -> tuple[int | None, int]:
+        """Its time, where it has one, and its quality."""
+        time, quality = self._time_of(said, self._time)
+        return time, min(quality, self._quality_of(said)) if quality < Quality.GOOD else self._quality_of(said)
+
     def _telemetry(self, topic: str, payload: bytes) -> list[Reading]:
-        said: object = msgspec.json.decode(payload)
+        return self._of_telemetry(topic, msgspec.json.decode(payload))
+
+    def _of_telemetry(self, topic: str, said: object) -> list[Reading]:
         readings: list[Reading] = []
         several = cast("list[object]", said) if isinstance(said, list) else [said]
         for one in several:
@@ -305,6 +341,28 @@ class Meaning:
         found = at_path(said, self._quality)
         good = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= 255  # noqa: PLR2004  # a byte
         return found if good else Quality.UNCERTAIN
+
+
+class FilterMeaning(Meaning):
+    """What the messages of one topic filter of MQTT mean."""
+
+    def __init__(self, config: MqttTopic) -> None:
+        """Raises nothing: the configuration is valid."""
+        super().__init__(config)
+        self._filter = config.topic
+        levels = config.topic.split("/")
+        pattern = "/".join("[^/]*" if level == "+" else re.escape(level) for level in levels if level != "#")
+        if levels[-1] == "#":
+            pattern = f"{pattern}(/.*)?" if len(levels) > 1 else ".*"
+        self._pattern = re.compile(("" if config.topic.startswith("$") else r"(?!\$)") + pattern, re.DOTALL)
+
+    def covers(self, topic: str) -> bool:
+        """Whether the topic is one of them."""
+        return self._pattern.fullmatch(topic) is not None
+
+    def of_filter(self) -> list[TagInfo] | None:
+        """Its tags, where the plant file alone tells them; else None."""
+        return None if "+" in self._filter or self._filter.endswith("#") else self.declared(self._filter)
 
 
 ABSENT: Final = object()

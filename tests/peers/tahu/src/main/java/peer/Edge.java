@@ -99,9 +99,15 @@ public final class Edge implements MetricHandler, ClientCallback {
 
     private void tell(String device, List<Metric> metrics) throws Exception {
         remember(device, metrics);
+        born();
         SparkplugBPayload payload = new SparkplugBPayloadBuilder().setTimestamp(new Date()).addMetrics(copies(metrics)).createPayload();
         if (device.isEmpty()) client.publishNodeData(payload);
         else client.publishDeviceData(device, payload);
+    }
+
+    /** Tahu drops data without a word until the last birth of a session is out, and the first may be answered before. */
+    private void born() throws InterruptedException {
+        for (int waited = 0; births > 0 && !client.isConnectedToPrimaryHost() && waited < 5_000; waited += 10) Thread.sleep(10);
     }
 
     private void birth(String device) throws Exception {
