@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pymysql
+from pydantic import SecretStr
 
-from shopfloor.plant import SinkConfig
+from shopfloor.plant import HistorianConfig, SinkConfig
 from shopfloor.samples import Batch, Misconfigured
 from shopfloor.sinks import mysql_rows
 from shopfloor.sinks.mysql import MysqlConfig
+from shopfloor.sinks.mysql_historian import MysqlHistorianConfig
 from shopfloor.sinks.mysql_tables import Server
 from shopfloor.sinks.sql import ddl, rows
 from shopfloor.sinks.sql.tables import HISTORY
@@ -32,6 +34,7 @@ class MysqlBench:
 
     name: str = "mariadb"
     bulk: str = "LOAD DATA LOCAL"
+    share: float = 1.0
 
     def __init__(self) -> None:
         """Nothing is started yet. Raises Misconfigured when MariaDB is not installed."""
@@ -61,6 +64,16 @@ class MysqlBench:
         self._execute(f"CREATE DATABASE sink_{run}")
         dsn = f"mysql://root@127.0.0.1:{self._server.port}/sink_{run}"
         return MysqlConfig.model_validate({"name": f"bench-{run}", "dsn": dsn, "prefix": ""})
+
+    def historian(self, keep: int) -> HistorianConfig:
+        """A historian with a database of its own."""
+        self._execute("CREATE DATABASE historian")
+        dsn = SecretStr(f"mysql://root@127.0.0.1:{self._server.port}/historian")
+        return MysqlHistorianConfig(dsn=dsn, prefix="", keep=keep)
+
+    def settle(self) -> None:
+        """Take the statistics of the historian's table, as the server does by itself."""
+        self._execute("ANALYZE TABLE historian.history")
 
     def prepare(self, run: int, groups: Sequence[Sequence[Batch]]) -> None:
         """Make the same table in another database, and finished files."""

@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import psycopg
+from pydantic import SecretStr
 
-from shopfloor.plant import SinkConfig
+from shopfloor.plant import HistorianConfig, SinkConfig
 from shopfloor.samples import Batch, Misconfigured
 from shopfloor.sinks.postgres import PostgresConfig
+from shopfloor.sinks.postgres_historian import PostgresHistorianConfig
 from shopfloor.sinks.postgres_tables import DIALECT
 from shopfloor.sinks.sql import ddl, rows
 from shopfloor.sinks.sql.tables import HISTORY, Kind
@@ -26,6 +28,7 @@ class PostgresBench:
 
     name: str = "postgres"
     bulk: str = "psycopg binary COPY"
+    share: float = 1.0
 
     def __init__(self) -> None:
         """Nothing is started yet. Raises Misconfigured when PostgreSQL is not installed."""
@@ -59,6 +62,15 @@ class PostgresBench:
                 "schema_name": f"sink_{run}",
             }
         )
+
+    def historian(self, keep: int) -> HistorianConfig:
+        """A historian with a schema of its own."""
+        dsn = SecretStr(f"postgresql://postgres@127.0.0.1:{self._server.port}/postgres")
+        return PostgresHistorianConfig(dsn=dsn, schema_name="historian", keep=keep)
+
+    def settle(self) -> None:
+        """Take the statistics of the historian's table, as autovacuum does by itself."""
+        self._execute("VACUUM ANALYZE historian.history")
 
     def prepare(self, run: int, groups: Sequence[Sequence[Batch]]) -> None:
         """Make the same table in another schema, and finished rows."""
