@@ -42,9 +42,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Containe
 
 def plant(loaded: Plant) -> str:
     """One line per section: what a checked plant file declares."""
-    tags = sum(len(source.declared() or ()) for source in loaded.sources)
     parts = [
-        f"{_count(len(loaded.sources), 'source')} with {_count(tags, 'tag')}",
+        _sources(loaded),
         _count(len(loaded.processors), "processor"),
         _count(len(loaded.sinks), "sink"),
         _count(len(loaded.machines), "machine"),
@@ -60,6 +59,16 @@ def plant(loaded: Plant) -> str:
     if not loaded.shifts:
         lines.append("No calendar: 24 h assumed.")
     return "\n".join(lines)
+
+
+def _sources(loaded: Plant) -> str:
+    """How many they are, and how many tags; those of a source of messages are not known before they come."""
+    declared = [source.declared() for source in loaded.sources]
+    tags = sum(len(known or ()) for known in declared)
+    told = _count(tags, "tag")
+    if None in declared:
+        told = f"{told} and those that messages name" if tags else "tags that messages name"
+    return f"{_count(len(declared), 'source')} with {told}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -119,10 +128,16 @@ def ledger(rows: Sequence[LedgerRow]) -> str:
 
 def _losses(rows: Sequence[LedgerRow]) -> list[str]:
     """A line for each reason for which samples were not delivered."""
+    gathered: dict[tuple[str, str, str, str], LedgerRow] = {}
+    for row in rows:
+        if row.outcome in ("rejected", "dropped", "deduplicated"):
+            key = (row.reader, row.source, row.outcome, row.reason)
+            so = gathered.get(key)
+            gathered[key] = row if so is None else _together(so, row)
     losses = [
-        f"{row.reader}: {row.samples:,} samples of {row.source} {row.outcome}: {row.reason} ({_interval(row)})"
-        for row in rows
-        if row.outcome in ("rejected", "dropped", "deduplicated")
+        f"{row.reader}: {row.samples:,} {'sample' if row.samples == 1 else 'samples'} of {row.source} {row.outcome}: "
+        f"{row.reason} ({_interval(row)})"
+        for row in gathered.values()
     ]
     losses += [
         f"{row.source}: the other side dropped {row.samples:,} values before they reached us (queue overflow)"
@@ -130,6 +145,13 @@ def _losses(rows: Sequence[LedgerRow]) -> list[str]:
         if row.outcome == "lost before us"
     ]
     return losses
+
+
+def _together(one: LedgerRow, other: LedgerRow) -> LedgerRow:
+    """Losses for the same reason at two times as one, from the first to the last."""
+    return msgspec.structs.replace(
+        one, samples=one.samples + other.samples, first=min(one.first, other.first), last=max(one.last, other.last)
+    )
 
 
 def replayed(found: Replayed) -> str:

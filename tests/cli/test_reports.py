@@ -24,3 +24,19 @@ def test_a_ledger_without_readers_says_what_came_and_that_nobody_takes_it() -> N
         "cmm: 2 samples received", "Nobody takes them: give the plant file a `historian` or `sinks`.",
     ]  # fmt: skip
     assert reports.ledger(rows[:1]).startswith("Nothing has been received yet.")
+
+
+def test_the_ledger_says_a_reason_once_for_all_of_its_time() -> None:
+    rows = [
+        LedgerRow("plc", "", "received", 10),
+        LedgerRow("plc", "mes", "delivered", 6),
+        LedgerRow("plc", "mes", "rejected", 2, "not known here", 3_600 * 10**9, 3_601 * 10**9),
+        LedgerRow("plc", "mes", "rejected", 1, "too long", 10**9, 10**9),
+        LedgerRow("plc", "mes", "rejected", 1, "not known here", 7_200 * 10**9, 7_201 * 10**9),
+    ]
+    lines = [line for line in reports.ledger(rows).splitlines() if line.startswith("mes: ")]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "mes: 3 samples of plc rejected: not known here", "mes: 1 sample of plc rejected: too long",
+    ]  # fmt: skip
+    assert "01:00:00" in lines[0]
+    assert "02:00:01" in lines[0]

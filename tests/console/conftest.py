@@ -82,7 +82,7 @@ async def address(runtime: FakeRuntime) -> AsyncIterator[str]:
     listen = f"127.0.0.1:{free_port()}"
     ready = asyncio.Event()
     serving = asyncio.create_task(serve(runtime, listen, ready))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await ready.wait()
     yield listen
     serving.cancel()

@@ -99,8 +99,8 @@ class FakeRuntime:
         self.started = T0
         bad = [Sample("press-1/PV", T0 + i, float("nan")) for i in range(12)]
         self.letters = [
-            DeadLetter(2, "mqtt", 9, T0, "too long", bad, "plc"),
-            DeadLetter(1, "files", 8, T0, "", bad[:1]),
+            DeadLetter(2, "mqtt", 9, T0, "too long", 12, bad[:10], "plc"),
+            DeadLetter(1, "files", 8, T0, "", 1, bad[:1]),
         ]
         self.decided: list[tuple[str, tuple[int, ...]]] = []
         self.edits: list[tuple[str, str]] = []

@@ -47,7 +47,7 @@ class Stage(ServerProcess):
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def audit(self, after: int = 0) -> list[tuple[str, str, str]]:

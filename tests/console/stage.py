@@ -50,7 +50,7 @@ MACHINES = [
 ]  # fmt: skip
 ALLOW = [
     {"tag": "press-1/SP", "range": [0, 80]},
-    {"tag": "press-1/Start", "momentary": True},
+    {"tag": "press-1/Start", "momentary": True, "lease": "4 s"},  # a busy machine hangs for longer than half a second
     {"tag": "press-1/Stop", "momentary": True},
     {"tag": "oven-2/Door", "role": "engineer"},
 ]
@@ -240,8 +240,9 @@ class Stage:
         self.started = time.time_ns() - 3 * 3600 * SECOND
         recipe = Sample("press-1/recipe", self.started, "PET bottle 0.5 l, label front and back")
         letters = [
-            DeadLetter(2, "mqtt", 8, self.started + SECOND, "text above 1 MB", [recipe], "plc"),
-            DeadLetter(1, "mqtt", 7, self.started, "text above 1 MB", [recipe, recipe], "plc"),
+            DeadLetter(3, "mqtt", 9, self.started + SECOND, "not allowed: set `topic`", 1, [recipe], "plc"),
+            DeadLetter(2, "mqtt", 8, self.started + SECOND, "text above 1 MB", 1, [recipe], "plc"),
+            DeadLetter(1, "mqtt", 7, self.started, "text above 1 MB", 2, [recipe, recipe], "plc"),
         ]
         self.letters = [] if empty else letters
         self.states: dict[str, State] = (

@@ -195,7 +195,7 @@ async def test_a_known_tag_without_samples_is_empty(client: httpx.AsyncClient, t
 async def test_history_without_a_historian_says_which_it_is(client: httpx.AsyncClient, runtime: FakeRuntime) -> None:
     runtime.historian = None
     away = problem(await client.get("/api/history", params={"tag": "press-1/PV"}), 503)
-    assert "not running" in away["detail"]
+    assert "is away" in away["detail"]
     runtime.plant = runtime.plant.model_copy(update={"historian": None})
     none = problem(await client.get("/api/history", params={"tag": "press-1/PV"}), 503)
     assert "no historian" in none["detail"]
@@ -222,7 +222,7 @@ async def test_components_and_journal(client: httpx.AsyncClient) -> None:
     assert answer["components"][1]["last_error_at"] == MS
     assert answer["journal"] == {
         "entries": 3, "samples": 5, "size": 4096, "keep": 20_000_000_000, "oldest": MS, "full": False, "damaged": 0,
-        "salvaged": "",
+        "thinned": 0, "dropped": 0, "salvaged": "",
     }  # fmt: skip
 
 

@@ -253,7 +253,7 @@ async def test_a_question_without_an_answer_says_why(
 async def test_without_a_historian_or_a_processor_it_is_said(asked: httpx.AsyncClient, plant: FakeRuntime) -> None:
     plant.historian = None
     for path in ("/api/machines/filler-1/kpi", "/api/machines/filler-1/timeline", "/api/report"):
-        assert "not running" in problem(await asked.get(path), 503)["detail"]
+        assert "is away" in problem(await asked.get(path), 503)["detail"]
     plant.plant = plant.plant.model_copy(update={"historian": None})
     assert "no historian" in problem(await asked.get("/api/report"), 503)["detail"]
     plant.plant = plant.plant.model_copy(update={"machines": []})

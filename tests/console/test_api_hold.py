@@ -43,12 +43,12 @@ class Page:
 
 @asynccontextmanager
 async def page(address: str, **options: Any) -> AsyncIterator[Page]:
-    async with asyncio.timeout(20), connect(f"ws://{address}/api/hold", compression=None, **options) as socket:
+    async with asyncio.timeout(60), connect(f"ws://{address}/api/hold", compression=None, **options) as socket:
         yield Page(socket)
 
 
 async def until_released(runtime: FakeRuntime, count: int = 2) -> list[object]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(runtime.writes) < count:  # the fake machine has no event
             await asyncio.sleep(0.005)
     return [value for _, value in runtime.writes]
@@ -211,7 +211,7 @@ async def test_no_other_path_gives_a_socket(address: str) -> None:
 async def test_a_cable_that_is_pulled_releases_at_the_end_of_the_lease(address: str, runtime: FakeRuntime) -> None:
     host, _, port = address.partition(":")
     async with FaultProxy(host, int(port)) as proxy:
-        async with asyncio.timeout(20), connect(f"ws://127.0.0.1:{proxy.port}/api/hold", compression=None) as socket:
+        async with asyncio.timeout(60), connect(f"ws://127.0.0.1:{proxy.port}/api/hold", compression=None) as socket:
             hands = Page(socket)
             await hands.press(tag=STOP)
             await hands.say("renew", seq=1)

@@ -75,4 +75,4 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @api.parametrize()
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_operation_keeps_to_its_schema(case: schemathesis.Case[Any], base_url: str) -> None:
-    case.call_and_validate(base_url=base_url, checks=CHECKS, timeout=10)
+    case.call_and_validate(base_url=base_url, checks=CHECKS, timeout=60)

@@ -20,7 +20,7 @@ from tests.console.fakes import T0, FakeRuntime
 async def started(runtime: FakeRuntime, listen: str) -> asyncio.Task[None]:
     ready = asyncio.Event()
     serving = asyncio.create_task(serve(runtime, listen, ready))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await ready.wait()
     return serving
 
@@ -38,7 +38,7 @@ async def test_it_stops_with_open_streams_and_pressed_buttons_and_frees_the_port
             await hold.send(json.dumps({"type": "press", "press": f"p{id(serving)}", "tag": "press-1/Start"}))
             await hold.recv()
             serving.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 with suppress(asyncio.CancelledError):
                     await serving
             async with asyncio.timeout(30):

@@ -168,7 +168,7 @@ def test_the_report_of_a_day_and_of_the_day_before(desktop: Watched, plant: Stag
     expect(page.get_by_label("Day", exact=True)).to_have_value(yesterday)
     assert page.url.endswith(f"#/report?day={yesterday}")
     expect(rows.filter(has_text="running")).to_have_count(0)
-    formulas = ("shopfloor-oee-1/minor stops: performance/line: first_down", "shopfloor-oee-1/minor stops: performance")
+    formulas = ("shopfloor-oee-2/minor stops: performance/line: first_down", "shopfloor-oee-2/minor stops: performance")
     expect(page.get_by_text(f"Formulas: {'; '.join(formulas)}.")).to_be_visible()
     page.emulate_media(media="print")
     for gone in (page.get_by_role("navigation"), page.get_by_role("button", name="Print")):
@@ -177,6 +177,15 @@ def test_the_report_of_a_day_and_of_the_day_before(desktop: Watched, plant: Stag
     page.emulate_media(media="screen")
     page.get_by_label("Day", exact=True).fill("2001-01-01")
     expect(page.get_by_text("Nothing is known of this day").first).to_be_visible()
+
+
+def test_all_of_the_report_fits_on_a_laptop(desktop: Watched, plant: Stage) -> None:
+    """What nobody scrolls to is not read: the last columns are how long it runs and how long a repair takes."""
+    page = desktop.open(plant, "#/report")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    shown(page)
+    picture(page, "report-laptop")
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.scroll'))")
 
 
 def test_the_report_can_be_downloaded(desktop: Watched, plant: Stage) -> None:

@@ -145,3 +145,20 @@ def test_an_address_that_leads_nowhere_is_told(desktop: Watched, stage: Stage) -
     }.items():
         page = desktop.open(stage, address)
         expect(page.locator("main")).to_contain_text(text)
+
+
+def test_while_the_past_cannot_be_had_live_values_go_on(desktop: Watched, stage: Stage) -> None:
+    """And once it can, it is there without a hand's turn."""
+    asked = "**/api/history?*"
+    body = '{"title": "The past cannot be shown now", "detail": "the historian is away"}'
+    desktop.page.route(
+        asked, lambda route: route.fulfill(status=503, content_type="application/problem+json", body=body)
+    )
+    page = desktop.open(stage, "#/trend?tag=press-1/PV&range=5m")
+    expect(page.get_by_text("The past cannot be shown now")).to_be_visible()
+    row = page.get_by_role("table").get_by_role("row").nth(1)
+    expect(row.get_by_role("cell").nth(1)).to_have_text(re.compile(r"\d"))
+    expect(page.get_by_role("img")).to_have_attribute("aria-label", re.compile("press-1/PV between"))
+    page.unroute(asked)
+    expect(row).to_contain_text(re.compile(r"37\.0\d\d"))  # the lowest of the whole window
+    expect(page.get_by_text("The past cannot be shown now")).to_have_count(0)

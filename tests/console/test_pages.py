@@ -211,7 +211,9 @@ def test_the_ledger_balances_and_says_why_some_were_not_delivered(desktop: Watch
 def test_what_a_sink_refused_is_offered_again_or_thrown_away(desktop: Watched, phone: Watched, tmp_path: Path) -> None:
     with Stage(tmp_path, 1) as stage:
         page = desktop.open(stage, "#/components")
-        expect(page.get_by_role("heading", name="Refused: 3 samples")).to_be_visible()
+        expect(page.get_by_role("heading", name="Refused: 4 samples")).to_be_visible()
+        expect(page.get_by_text("mqtt refused 3 samples from plc: text above 1 MB")).to_have_count(1)  # of two letters
+        expect(page.locator("code", has_text="topic")).to_be_visible()
         assert violations(page) == []
         small = phone.open(stage, "#/components")
         for shown, name in ((page, "refused"), (small, "refused-phone")):
@@ -219,11 +221,11 @@ def test_what_a_sink_refused_is_offered_again_or_thrown_away(desktop: Watched, p
             picture(shown, name)
         assert violations(small) == []
         page.get_by_role("button", name="Offer all again").click()
-        expect(page.get_by_text("2 letters offered again")).to_be_visible()
+        expect(page.get_by_text("3 letters offered again")).to_be_visible()
         expect(page.get_by_role("heading", name="Refused: 2 samples")).to_be_visible()  # one was refused once more
-        page.get_by_role("button", name="Throw away: letter 1").click()
+        page.get_by_role("button", name="Throw away: mqtt, text above 1 MB").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-        page.get_by_role("button", name="Throw away: letter 1").click()
+        page.get_by_role("button", name="Throw away: mqtt, text above 1 MB").click()
         page.get_by_role("dialog").get_by_role("button", name="Throw away").click()
         expect(page.get_by_text("1 letter thrown away")).to_be_visible()
         expect(page.get_by_role("heading", name="Refused:")).to_have_count(0)

@@ -100,6 +100,8 @@ export interface WindowRecord {
   mtbf: number | null;
   mttr: number | null;
   coverage: number | null;
+  /** Production of which nothing is known of the counter: left out of performance. Older records do not say. */
+  uncounted_seconds?: number;
   /** By class of time. */
   seconds: Record<string, number>;
   good: number;
@@ -201,6 +203,8 @@ export interface Component {
   samples: number;
   lag_entries: number;
   lag_seconds: number;
+  /** Values for it that were dropped to make room, since it entered this state. */
+  dropped?: number;
 }
 
 export interface Journal {
@@ -212,6 +216,10 @@ export interface Journal {
   damaged: number;
   /** Whether sources are held back until there is room. */
   full?: boolean;
+  /** Measurements that were taken out since the start because there was no room. */
+  thinned?: number;
+  /** Values that somebody did not get, since the start, because the oldest entries were dropped to make room. */
+  dropped?: number;
   /** What was done when the file was damaged, else empty. */
   salvaged?: string;
 }

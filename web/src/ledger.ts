@@ -62,6 +62,22 @@ export function accounts(rows: readonly LedgerRow[]): Account[] {
   return [...found.values()].sort((a, b) => a.source.localeCompare(b.source) || a.reader.localeCompare(b.reader));
 }
 
+/** Losses of one way with one reason as one line, with the whole time of them; the biggest first. */
+export function gathered(losses: readonly LedgerRow[]): LedgerRow[] {
+  const found = new Map<string, LedgerRow>();
+  for (const row of losses) {
+    const key = JSON.stringify([row.source, row.reader, row.outcome, row.reason]);
+    const so = found.get(key);
+    found.set(key, so === undefined ? row : {
+      ...so,
+      samples: so.samples + row.samples,
+      first: so.first === null || row.first === null ? (so.first ?? row.first) : Math.min(so.first, row.first),
+      last: so.last === null || row.last === null ? (so.last ?? row.last) : Math.max(so.last, row.last),
+    });
+  }
+  return [...found.values()].sort((a, b) => b.samples - a.samples);
+}
+
 /** What sources lost before Shopfloor. */
 export function upstream(rows: readonly LedgerRow[]): Upstream[] {
   return rows

@@ -2,11 +2,12 @@ import { describe, expect, test } from 'vitest';
 import type { KpiRecord, Timeline } from '../src/api';
 import { dayBeside, hourMarks, siteClock, siteSpan } from '../src/kpi/clock';
 import {
-  cautions, className, isOld, kpiState, lasted, lossLines, madeOf, pareto, percent, pieces, reasonTitle, scrapLines, seconds, stoodFor,
+  cautions, className, isOld, knownShare, kpiState, lasted, lossLines, madeOf, pareto, percent, pieces, reasonTitle, scrapLines, seconds, stoodFor,
+  unknownFolded,
 } from '../src/kpi/words';
 
 const RECORD: KpiRecord = {
-  machine: 'press-1', window: 'shift', start: 0, end: 28_800_000, day: '2026-01-05', shift: 'early', formula: 'shopfloor-oee-1',
+  machine: 'press-1', window: 'shift', start: 0, end: 28_800_000, day: '2026-01-05', shift: 'early', formula: 'shopfloor-oee-2',
   oee: 0.7, oee_low: 0.7, oee_high: 0.7, availability: 0.9, performance: 0.8, quality: 0.97, mtbf: null, mttr: null, coverage: 1,
   seconds: { production: 3600, unknown: 0 }, good: 100, scrap: 3, minor_stops: 0, incidents: 0, losses: {}, scrap_by_reason: {},
 };
@@ -76,6 +77,7 @@ describe('what makes figures less than they seem', () => {
     ['states that nobody explained', { unknown_states: { '42': 1, jam: 2 } }, 'states that nobody explained: “42” (1 time), “jam” (2 times)'],
     ['unknown time', { coverage: 0.9, oee_low: 0.6, oee_high: 0.75 }, 'Only 90.0 % of the planned time is known. The OEE of all of it lies between 60.0 % and 75.0 %.'],
     ['unknown time without an OEE', { coverage: 0, oee_low: null, oee_high: null }, 'Only 0.0 % of the planned time is known.'],
+    ['a counter that is not known', { coverage: 0.75, oee_low: 0.6, oee_high: 0.8, uncounted_seconds: 7200 }, 'Only 75.0 % of the planned time is known. The OEE of all of it lies between 60.0 % and 80.0 %.'],
     ['an ideal cycle that is too long', { performance: 1.2 }, 'Performance is 120.0 %: the machine is faster than its ideal cycle'],
     ['no ideal cycle', { performance: null, without_ideal: 1 }, '1 unit without an ideal cycle: performance and OEE cannot be told'],
     ['a clock that runs ahead', { from_the_future: 3 }, '3 samples came with a time of the future'],
@@ -85,9 +87,34 @@ describe('what makes figures less than they seem', () => {
     expect(found?.detail).not.toBe('');
   });
 
+  test('it is said what is left out of what', () => {
+    const said = (unknown: number, uncounted_seconds: number): string =>
+      cautions({ ...RECORD, coverage: 0.5, seconds: { unknown }, uncounted_seconds })[0]?.detail ?? '';
+    expect(said(3600, 0)).toBe('1 h 00 min without data or with an unknown state are left out, not counted as a stop.');
+    expect(said(0, 7200)).toBe('Of 2 h 00 min of production nothing is known of the counter: left out of performance and OEE, not counted as time in which nothing was made.');
+    expect(said(3600, 7200)).toMatch(/^1 h 00 min without data .* Of 2 h 00 min of production /);
+  });
+
+  test.each([
+    [{ coverage: 1 }, ''], [{ coverage: null, availability: null, oee: null }, ''], [{ coverage: 0.75 }, '75.0 % known'],
+    [{ coverage: 0.75, uncounted_seconds: 60 }, '75.0 % known'], [{ coverage: 0.75, oee: null }, '75.0 % known'],
+    [{ coverage: 0.75, oee: null, uncounted_seconds: 60 }, 'units are not known'], [{ coverage: 0, oee: null }, 'units are not known'],
+    [{ coverage: 0, oee: null, availability: null }, 'nothing is known'],
+  ])('how much of %o is known is said in short', (change, text) => {
+    expect(knownShare({ ...RECORD, ...change })).toBe(text);
+  });
+
   test('figures are old a minute after they were given', () => {
     expect([isOld({ until: 0 }, 59_000), isOld({ until: 0 }, 61_000), isOld({ until: null }, 0)]).toEqual([false, true, true]);
   });
+});
+
+test('hours beside each other of which nothing is known are one', () => {
+  const hour = (start: number, coverage: number | null, good = 0): KpiRecord => ({ ...RECORD, start, end: start + 1, coverage, availability: null, good, scrap: 0 });
+  const found = unknownFolded([hour(0, 0), hour(1, 0), hour(2, 0), hour(3, 0.5), hour(4, 0), hour(6, 0), hour(7, 0, 1), hour(8, null)]);
+  expect(found.map(({ start, end }) => [start, end])).toEqual([[0, 3], [3, 4], [4, 5], [6, 7], [7, 8], [8, 9]]);
+  const uncounted = { ...RECORD, coverage: 0, availability: 1, good: 0, scrap: 0 };
+  expect(unknownFolded([{ ...uncounted, start: 0, end: 1 }, { ...uncounted, start: 1, end: 2 }])).toHaveLength(2);
 });
 
 describe('times of the site', () => {
@@ -95,6 +122,7 @@ describe('times of the site', () => {
 
   test('are in its zone, or in the browser’s where that is not known', () => {
     expect(siteSpan(SIX, SIX + 8 * 3_600_000, 'Europe/Berlin')).toBe('06:00–14:00');
+    expect(siteSpan(SIX - 6 * 3_600_000, SIX + 18 * 3_600_000, 'Europe/Berlin')).toBe('00:00–24:00');
     expect(siteClock(SIX, 'Asia/Kolkata')).toBe('10:30');
     expect(siteClock(SIX, 'No/Where')).toMatch(/^\d\d:00$/);
   });

@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { Problem, type AuditRecord, type Component, type Components, type LedgerRow, type Machine, type Permission } from '../src/api';
 import { entryOf, failureNote, outcomeIn, outcomeNote, readNumber } from '../src/control/setpoint';
 import { allRunning, findings } from '../src/health';
-import { accounts, upstream } from '../src/ledger';
+import { accounts, gathered, upstream } from '../src/ledger';
+import { alike } from '../src/refused';
 import { giver, standing } from '../src/liveness';
 import { machineTitle, shortName } from '../src/names';
 import { grade, qualityText } from '../src/quality';
@@ -144,6 +145,22 @@ describe('the health of the plant', () => {
     });
   });
 
+  test('what is dropped for want of room is not said to be delivered later', () => {
+    const away = { ...PLC, name: 'mes', kind: 'sink', type: 'http', state: 'waiting', last_error: 'refused', dropped: 12_345 } as const;
+    expect(findings(plant(away), 8000)).toEqual([{
+      tone: 'bad',
+      text: 'mes has been out of reach for 8 s. There is no room for all that waits for it: 12\u202f345 values were dropped, the oldest first. The rest is delivered later',
+      detail: 'mes (sink, http) waiting: refused',
+    }]);
+    for (const kind of ['sink', 'historian', 'processor'] as const) {
+      for (const state of ['paused', 'misconfigured', 'failed', 'stopped'] as const) {
+        const [found] = findings(plant({ ...away, kind, state, dropped: 1 }), 8000);
+        expect(found?.tone).toBe('bad');
+        expect(found?.text).toMatch(/: 1 value was dropped, the oldest first$/);
+      }
+    }
+  });
+
   test('every state and kind has its words', () => {
     for (const kind of ['source', 'processor', 'sink', 'historian'] as const) {
       for (const state of ['starting', 'waiting', 'paused', 'misconfigured', 'failed', 'stopped'] as const) {
@@ -156,6 +173,8 @@ describe('the health of the plant', () => {
   test('damage and a full journal are said', () => {
     const found = findings({ ...plant(PLC), journal: { ...journal, damaged: 2, size: 95 } }, 0);
     expect(found.map(({ text }) => text)).toEqual(['2 entries of the journal cannot be read; everything else is intact', 'The journal is 95 % full']);
+    const dropped = findings({ ...plant(PLC), journal: { ...journal, dropped: 3 } }, 0);
+    expect(dropped.map(({ tone, text }) => [tone, text])).toEqual([['bad', '3 values were dropped to make room, before everything had taken them']]);
     const full = findings({ ...plant(PLC), journal: { ...journal, full: true, salvaged: '3 entries copied' } }, 0);
     expect(full.map(({ tone, detail }) => [tone, detail.slice(0, 9)])).toEqual([['bad', 'a sink is'], ['warning', '3 entries']]);
   });
@@ -184,6 +203,18 @@ describe('the ledger', () => {
 
   test('does not balance over an outcome that it does not know', () => {
     expect(accounts([row('', 'received', 10), row('a', 'vanished', 10)])[0]?.missing).toBe(10);
+  });
+
+  test('says one reason once, for all of its time', () => {
+    const lost = (samples: number, reason: string, first: number | null, last: number | null) => ({ ...row('a', 'rejected', samples), reason, first, last });
+    expect(gathered([lost(1, 'x', 5, 6), lost(7, 'y', 1, 2), lost(2, 'x', 3, null), lost(1, 'x', null, 9)])).toEqual([
+      lost(7, 'y', 1, 2), lost(4, 'x', 3, 9),
+    ]);
+    const letter = (id: number, reader: string, reason: string, count: number) => ({ id, reader, source: 'plc', time: id, reason, count, samples: [] });
+    const found = alike([letter(4, 'a', 'x', 2), letter(3, 'b', 'x', 1), letter(2, 'a', 'y', 1), letter(1, 'a', 'x', 3)]);
+    expect(found.map(({ reader, reason, samples, letters }) => [reader, reason, samples, letters.map(({ id }) => id)])).toEqual([
+      ['a', 'x', 5, [4, 1]], ['b', 'x', 1, [3]], ['a', 'y', 1, [2]],
+    ]);
   });
 
   test('keeps sources apart and names what they lost themselves', () => {

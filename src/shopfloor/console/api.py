@@ -127,7 +127,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:
-    return Problem(503, "This is not there now", str(error), headers={"Retry-After": "5"}).response()
+    return Problem(503, "This cannot be reached now", str(error), headers={"Retry-After": "5"}).response()
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

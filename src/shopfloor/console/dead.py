@@ -15,8 +15,8 @@ from shopfloor.journal import DeadLetter
 
 DECIDES: Final = "operator"
 """The least role that may offer refused samples again or throw them away."""
-SHOWN: Final = 10
-"""Samples of a letter that are listed."""
+NAMED: Final = 10
+"""Letters that the record of a decision names."""
 
 router = APIRouter(prefix="/api", default_response_class=Json, tags=["dead letters"])
 
@@ -53,7 +53,7 @@ async def _record(console: Console, person: Person, what: str) -> None:
 
 
 def _named(ids: list[int]) -> str:
-    return ", ".join(map(str, ids[:SHOWN])) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
+    return ", ".join(map(str, ids[:NAMED])) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
         "source": letter.source,
         "time": milliseconds(letter.time),
         "reason": letter.reason,
-        "count": len(letter.samples),
+        "count": letter.count,
         "samples": [
             {
                 "tag": sample.tag,
@@ -72,6 +72,6 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
                 "value": to_json(sample.value),
                 "quality": int(sample.quality),
             }
-            for sample in letter.samples[:SHOWN]
+            for sample in letter.samples
         ],
     }

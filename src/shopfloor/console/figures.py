@@ -202,7 +202,9 @@ def _titles(console: ConsoleState) -> dict[str, str]:
 
 
 def _today(console: ConsoleState) -> dt.date:
-    return console.calendar.local(console.now())
+    """The production day: at night that on which the running shift began."""
+    now = console.now()
+    return console.calendar.stretches(now, now + 1)[0].day
 
 
 def _day(console: ConsoleState, text: str | None) -> dt.date:

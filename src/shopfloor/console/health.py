@@ -109,4 +109,5 @@ class _Figures(Collector):
         yield GaugeMetricFamily(
             "shopfloor_journal_oldest_timestamp_seconds", "Reception of the oldest entry", (journal.oldest or 0) / 1e9
         )
+        yield CounterMetricFamily("shopfloor_journal_thinned_samples", "Measurements taken out", journal.thinned)
         yield CounterMetricFamily("shopfloor_journal_damaged_entries", "Damaged entries met", journal.damaged)

@@ -195,8 +195,10 @@ class KpiRecord(BaseModel):
     error_rate: float | None
     health: float | None
     coverage: float | None
+    state_coverage: float | None = None
     planned_seconds: float
     actual_seconds: float
+    uncounted_seconds: float = 0.0
     seconds: dict[str, float]
     good: float
     scrap: float
@@ -327,6 +329,7 @@ class Component(BaseModel):
     samples: int
     lag_entries: int
     lag_seconds: float
+    dropped: int
 
 
 class Journal(BaseModel):
@@ -339,6 +342,8 @@ class Journal(BaseModel):
     oldest: Moment | None
     full: bool
     damaged: int
+    thinned: int
+    dropped: int
     salvaged: str
 
 
@@ -369,7 +374,7 @@ class Ledger(BaseModel):
 
 
 class RefusedSample(BaseModel):
-    """A sample that a sink refused."""
+    """A sample that a sink refused; of a long text or of many bytes the first thousand."""
 
     tag: str
     time: Moment

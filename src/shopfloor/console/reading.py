@@ -18,7 +18,6 @@ from shopfloor.console.times import LATEST, parse_bucket, parse_instant
 from shopfloor.console.view import VERSION, component_json, journal_json, ledger_json, milliseconds, permission_json
 from shopfloor.historian.base import Aggregate, Historian, Series
 from shopfloor.plant import Machine, tag_pattern
-from shopfloor.samples import Unavailable
 
 MOST_POINTS: Final = 100_000
 MACHINES_AT_ONCE: Final = 50
@@ -244,12 +243,18 @@ def _bucket(every: str | None, aggregate: Aggregate | None, span: int) -> int | 
 
 
 def demand_historian(console: ConsoleState) -> Historian:
-    """The historian. Raises Problem when the plant has none, Unavailable while it does not run."""
+    """The historian. Raises Problem when the plant has none, and while it does not run."""
     if console.runtime.plant.historian is None:
         raise Problem(503, "Nothing is kept here", "the plant file has no historian; add one to see the past")
     store = console.runtime.historian
     if store is None:
-        raise Unavailable("the historian is not running; GET /api/components says why")
+        raise Problem(
+            503,
+            "The past cannot be shown now",
+            "the historian is away; what comes waits in the journal and is stored later. Components "
+            "(GET /api/components) says why",
+            headers={"Retry-After": "5"},
+        )
     return store
 
 

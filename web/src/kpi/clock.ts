@@ -37,7 +37,8 @@ export function siteDay(milliseconds: number, zone: string): string {
 
 /** 06:00–14:00 */
 export function siteSpan(start: number, end: number, zone: string): string {
-  return `${siteClock(start, zone)}–${siteClock(end, zone)}`;
+  const last = siteClock(end, zone);
+  return `${siteClock(start, zone)}–${last === '00:00' ? '24:00' : last}`;
 }
 
 const HOUR = 3_600_000;

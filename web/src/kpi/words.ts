@@ -148,10 +148,20 @@ export function coverageCaution(record: KpiRecord): Caution | null {
   const { coverage, oee_low: low, oee_high: high } = record;
   if (coverage === null || coverage >= SURE) return null;
   const bounds = low === null || high === null ? '' : ` The OEE of all of it lies between ${percent(low)} and ${percent(high)}.`;
-  return {
-    text: `Only ${percent(coverage)} of the planned time is known.${bounds}`,
-    detail: `${seconds(record.seconds['unknown'] ?? 0)} without data or with an unknown state are left out, not counted as a stop.`,
-  };
+  const unknown = record.seconds['unknown'] ?? 0;
+  const uncounted = record.uncounted_seconds ?? 0;
+  const left: string[] = [];
+  if (unknown > 0 || uncounted === 0) left.push(`${seconds(unknown)} without data or with an unknown state are left out, not counted as a stop.`);
+  if (uncounted > 0) left.push(`Of ${seconds(uncounted)} of production nothing is known of the counter: left out of performance and OEE, not counted as time in which nothing was made.`);
+  return { text: `Only ${percent(coverage)} of the planned time is known.${bounds}`, detail: left.join(' ') };
+}
+
+/** How much is known, for a line below a figure; '' where it is all of it. */
+export function knownShare(record: Pick<KpiRecord, 'coverage' | 'availability' | 'oee' | 'uncounted_seconds'>): string {
+  const { coverage, availability, oee, uncounted_seconds: uncounted } = record;
+  if (coverage === null || coverage >= SURE) return '';
+  if (coverage === 0 && availability === null) return 'nothing is known';
+  return coverage === 0 || (oee === null && (uncounted ?? 0) > 0) ? 'units are not known' : `${percent(coverage)} known`;
 }
 
 /** Everything about a record that makes its figures less than they seem, each with what to do. */
@@ -209,4 +219,20 @@ export function stoodFor(lost: Readonly<Record<string, Loss>>): { machine: strin
     .map(([machine, { seconds: time, count }]) => ({ machine, seconds: time, count }))
     .filter(({ seconds: time }) => time > 0)
     .sort((a, b) => b.seconds - a.seconds);
+}
+
+function isUnknown({ coverage, availability, good, scrap, was }: KpiRecord): boolean {
+  return coverage === 0 && availability === null && good === 0 && scrap === 0 && was === undefined;
+}
+
+/** Windows in their order; those beside each other of which nothing is known become one (before the plant's first start). */
+export function unknownFolded(records: readonly KpiRecord[]): KpiRecord[] {
+  const found: KpiRecord[] = [];
+  for (const record of records) {
+    const before = found.at(-1);
+    if (before !== undefined && before.end === record.start && isUnknown(before) && isUnknown(record)) {
+      found[found.length - 1] = { ...before, end: record.end };
+    } else found.push(record);
+  }
+  return found;
 }

@@ -39,6 +39,12 @@ export async function loadLine(
   return { ...loaded, back: away.at(-1)?.to ?? null };
 }
 
+/** A tag's line while nobody can say what was: it begins with the next live value. */
+export function blankLine(tag: string, from: number, to: number): Loaded {
+  const nothing: History = { tag, unit: '', times: [], values: [], qualities: [], truncated: false };
+  return { line: rawLine(nothing, from, to), stepped: false, every: null, back: null };
+}
+
 async function loadWhole(tag: string, from: number, to: number, signal: AbortSignal): Promise<Omit<Loaded, 'back'>> {
   const bucket = bucketFor(to - from);
   if (bucket !== null) return loadBuckets(tag, from, to, bucket, signal);
