@@ -19,7 +19,7 @@ PYTHON_PEERS := $(patsubst %/requirements.txt,%/.venv/.installed,$(wildcard test
 JAVA_PEERS := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(patsubst %/pom.xml,%/target/.built,$(wildcard tests/peers/*/pom.xml)))
 PYTHON_FILES := src tests tools
 
-.PHONY: help demo test check bench web docs lock clean lint types pyright floors fresh-docs web-check install
+.PHONY: help demo test soak check bench web docs lock clean lint types pyright floors fresh-docs web-check install
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -28,8 +28,12 @@ demo: .venv/.run $(APP) ## A simulated plant with its console on http://127.0.0.
 	@$(BIN)/shopfloor demo $(ARGS)
 
 test: .venv/.test $(APP) $(PEERS) $(PYTHON_PEERS) $(JAVA_PEERS) ## Install what the tests need and pass them (ARGS="-k journal" for some)
-	@tools/debian.sh mosquitto=mosquitto mosquitto_pub=mosquitto-clients mbpoll=mbpoll chromium=chromium systemd-analyze=systemd pg_createcluster=postgresql mariadbd=mariadb-server influxd=influxdb victoria-metrics=victoria-metrics
+	@tools/debian.sh mosquitto=mosquitto mosquitto_pub=mosquitto-clients mbpoll=mbpoll chromium=chromium systemd-analyze=systemd pg_createcluster=postgresql mariadbd=mariadb-server influxd=influxdb victoria-metrics=victoria-metrics strace=strace libltdl.so.7=libltdl7 libgssapi_krb5.so.2=libgssapi-krb5-2
 	@tools/tests.sh $(ARGS)
+
+soak: .venv/.test ## Kill it while it delivers to everything, and count (LIVES=200 SEED=7 MINUTES=60 ONLY="mysql files")
+	@SHOPFLOOR_SOAK_LIVES=$(or $(LIVES),200) SHOPFLOOR_SOAK_SEED=$(or $(SEED),$$RANDOM) SHOPFLOOR_SOAK_MINUTES=$(or $(MINUTES),60) \
+	SHOPFLOOR_SOAK_ONLY="$(ONLY)" nice -n 10 $(BIN)/python -m pytest -n0 -q --tb=short -rN tests/soak -k everywhere
 
 check: .venv/.check .venv/.test $(PYRIGHT) $(WEB_MODULES) ## Lint, types, the order of the rooms, generated pages
 	@$(MAKE) --no-print-directory -j4 -k -O lint types pyright floors fresh-docs web-check
@@ -97,8 +101,10 @@ web-check: $(WEB_MODULES)
 
 tests/peers/tahu/target/.built: $(shell find tests/peers/tahu/src -type f 2>/dev/null)
 tests/peers/mongo/target/.built: $(shell find tests/peers/mongo/src -type f 2>/dev/null)
+tests/peers/kafka/target/.built: $(shell find tests/peers/kafka/src -type f 2>/dev/null)
+tests/peers/registry/target/.built: $(shell find tests/peers/registry/src -type f 2>/dev/null)
 %/target/.built: %/pom.xml
-	@cd $* && mvn -q -B compile 2>&1 | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
+	@cd $* && mvn -q -B process-classes 2>&1 | sed 's/\x1b\[[0-9;]*m//g' && touch target/.built
 
 $(APP): $(WEB_MODULES) $(WEB_SOURCES) | .venv/.run
 	@echo "building the console" >&2

@@ -4,7 +4,7 @@ That every public class and function is documented is ruff's to say (rules D1).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,7 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
+from shopfloor.chaos import FAULTS
 from shopfloor.plant import Kind, config_class
+from tests.soak.destinations import ALL
 from tools import docs
 
 ROOT = Path(__file__).parents[1]
@@ -68,3 +70,44 @@ def broken_links(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     assert not "\n".join(broken_links(page))
+
+
+DELIVERY = ROOT / "docs" / "specs" / "delivery.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in DELIVERY.read_text("utf-8").partition("## Which test shows it")[2].partition("\n## ")[0].splitlines()
+    if line.startswith("| ")
+]
+"""Of the table of sinks and faults; its head first."""
+
+
+def named_tests(sink: str) -> str:
+    """The text of all tests of a sink."""
+    folder = ROOT / "tests" / ("historian" if sink == "historian" else "sinks")
+    files = sorted(folder.glob("test_*.py" if sink == "historian" else f"test_{sink}*.py"))
+    return "\n".join(file.read_text("utf-8") for file in files)
+
+
+@pytest.mark.parametrize("row", ROWS[1:], ids=lambda row: row[0])
+def test_each_cell_of_delivery_names_a_test_that_there_is(row: Sequence[str]) -> None:
+    """Or says that there is none: what is promised is shown, or it is known that it is not."""
+    sink = row[0].rstrip("¹²")
+    text = named_tests(sink)
+    names = " ".join(re.findall(r"def (test_\w+)", text))
+    faults = {fault.name for fault in FAULTS}
+    assert len(row) == len(ROWS[0])
+    for fault, cell in zip(ROWS[0][1:], row[1:], strict=True):
+        named = re.findall(r"`([^`]+)`", cell)
+        for words in named:
+            assert words in faults or words in names, f"{sink}, {fault}: there is no test with {words} in its name"
+        by_contract, by_soak = "contract" in cell, re.search(r"\bsoak\b", cell) is not None
+        assert named or by_contract or by_soak or "no test: " in cell, f"{sink}, {fault}: {cell!r} names no test"
+        assert not by_contract or "(SinkContract)" in text
+        assert not by_contract or fault != "black-holed" or "async def freeze" in text, f"{sink}: its rig cuts no cable"
+        assert not by_soak or sink in {one.name for one in ALL}, f"{sink} is not in the soak"
+
+
+def test_each_sink_has_its_row_in_delivery() -> None:
+    """A new one must say what happens to it."""
+    sinks = {name for kind, name in docs.own_types() if kind == "sinks"}
+    assert {row[0].rstrip("¹²") for row in ROWS[1:]} == {*sinks, "historian"}

@@ -10,7 +10,7 @@ import shopfloor
 
 PACKAGE = Path(shopfloor.__file__).parent
 FLOORS = (
-    {"samples", "seams"},
+    {"samples", "seams", "turns", "interpreter"},
     {"plant", "journal", "protocols"},
     {"historian", "commands", "importing", "kpi"},
     {"sources", "processors", "sinks", "simulators", "cluster"},
@@ -24,6 +24,7 @@ CLI = {
     "browsing",
     "chaos",
     "demo",
+    "kafka_topics",
     "listening",
     "load_test",
     "logs",

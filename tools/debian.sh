@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the tests talk to, where they are missing and we may:
-#     tools/debian.sh PROGRAM=PACKAGE…
+#     tools/debian.sh PROGRAM=PACKAGE… LIBRARY.so.N=PACKAGE…
 # Whoever may not install gets the command to run; the tests that need the program then skip and name it.
 set -uo pipefail
 PATH="$PATH:/usr/sbin:/sbin" # where Debian puts servers, not always on a user's path
 
 missing=()
 for pair in "$@"; do
-    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    case "${pair%%=*}" in
+    *.so.*) ldconfig -p | grep -F "${pair%%=*} " >/dev/null || missing+=("${pair#*=}") ;;
+    *) command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}") ;;
+    esac
 done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 

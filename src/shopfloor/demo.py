@@ -28,7 +28,9 @@ PULLED_SECONDS: Final = 10
 the source, which tries less and less often."""
 _STARTS_WITHIN: Final = 60.0
 """Seconds."""
-_PORTS: Final[Mapping[str, int]] = {"OPCUA_PORT": 4840, "S7_PORT": 1102, "LOGIX_PORT": 44818, "MQTT_PORT": 1883}
+_PORTS: Final[Mapping[str, int]] = {
+    "OPCUA_PORT": 4840, "S7_PORT": 1102, "LOGIX_PORT": 44818, "MQTT_PORT": 1883, "SCADA_PORT": 4841,
+}  # fmt: skip
 """What stands in the plant file when nothing listens yet."""
 _VERSIONS: Final = {"mosquitto": "auto", "amqtt": "3.1.1"}
 """Of MQTT, by the broker: amqtt does not even refuse what a source says in MQTT 5."""
@@ -178,10 +180,11 @@ async def run(listen: str, chosen: Path | None, seconds: float | None) -> int:
             cmm = Simulator("cmm", f"--folder={measurements}", "--every=5s")
             click.echo("Starting five simulators …")
             async with _at_work((opcua, s7, logix, fleet, cmm)):
-                ports = (opcua.port, s7.port, logix.port, broker.port)
+                scada = _port(_PORTS["SCADA_PORT"])
+                ports = (opcua.port, s7.port, logix.port, broker.port, scada)
                 plant = _plant(place, listen, dict(zip(_PORTS, ports, strict=True)), broker.kind)
                 async with running.running(plant) as pipeline:
-                    click.echo(_welcome(listen, (opcua, s7, logix, fleet, cmm), broker, place))
+                    click.echo(_welcome(listen, (opcua, s7, logix, fleet, cmm), broker, scada, place))
                     effort = _Effort()
                     await running.until_stopped(seconds, stop=stop)
                     statuses, cost = pipeline.components(), effort.report()
@@ -252,7 +255,7 @@ async def _answers(port: int) -> bool:
     return True
 
 
-def _welcome(listen: str, simulators: Sequence[Simulator], broker: Broker, place: Path) -> str:
+def _welcome(listen: str, simulators: Sequence[Simulator], broker: Broker, scada: int, place: Path) -> str:
     from shopfloor.console import url  # noqa: PLC0415  # FastAPI: `shopfloor ledger` asks here for a folder only
 
     opcua, s7, logix, fleet, cmm = simulators
@@ -266,12 +269,13 @@ def _welcome(listen: str, simulators: Sequence[Simulator], broker: Broker, place
         ("MQTT", f"127.0.0.1:{broker.port}", f"the broker: {kind}"),
         ("", "fleet/#", f"what Assembly 1 to 4 say (process {fleet.pid})"),
         ("", "shopfloor/#", "what Shopfloor publishes: every value of the plant"),
+        ("SCADA", f"opc.tcp://127.0.0.1:{scada}", "the same by OPC UA, without security"),
         ("files", "measurements/*.csv", f"what CMM 1 writes (process {cmm.pid})"),
         ("data", str(place), ""),
     ]
     lines = "\n".join(f"  {name:<8} {address:<27} {what}".rstrip() for name, address, what in where)
     return f"""
-Shopfloor demo: a simulated plant, read over five protocols, kept, published by MQTT, shown.
+Shopfloor demo: a simulated plant, read over five protocols, kept, published by MQTT and OPC UA, shown.
 
 {lines}
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from shopfloor.cli import shopfloor
 from shopfloor.console import serve
 from shopfloor.journal import SqliteJournal, Tally
-from shopfloor.samples import Batch, Misconfigured
+from shopfloor.samples import Batch, Misconfigured, Unavailable
 from shopfloor.testing.programs import free_port
 from tests.console.fakes import FakeRuntime
 
@@ -97,3 +97,10 @@ async def test_of_a_running_plant(tmp_path: Path) -> None:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
     assert runtime.decided == [("retry", (2, 1))]
+
+
+def test_where_no_plant_answers_the_other_way_is_said() -> None:
+    said = told("list", "--url", f"http://127.0.0.1:{free_port()}").exception
+    assert isinstance(said, Unavailable)
+    assert "is the plant running" in str(said)
+    assert "--plant plant.yaml" in str(said)

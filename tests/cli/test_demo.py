@@ -41,7 +41,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ask(listen: str, path: str) -> Any:
-    with urllib.request.urlopen(f"http://{listen}/api/{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{listen}/api/{path}", timeout=60) as answer:
         return json.load(answer)
 
 

@@ -16,6 +16,7 @@ from shopfloor.load_test import Load, Report
 from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.protocols.mqtt_session import Subscription, open_session
 from shopfloor.samples import Misconfigured, Unavailable
+from shopfloor.simulators import sparkplug_fleet
 from shopfloor.simulators.sparkplug_fleet import Shape
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
@@ -33,12 +34,19 @@ def wanted(server: MqttConnection | None, turns: int = 5, interval: int = 100 * 
     return Load(shape=SHAPE, interval=interval, turns=turns, server=server)
 
 
+@pytest.fixture
+def every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that hangs for longer than a round may be late leaves none out: they are counted."""
+    monkeypatch.setattr(sparkplug_fleet, "_LATE", 100.0)
+
+
 async def report(capsys: pytest.CaptureFixture[str], load: Load) -> tuple[int, dict[str, Any]]:
     code = await load_test.run(load, as_json=True)
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, found
 
 
+@pytest.mark.usefixtures("every_round")
 async def test_every_sample_is_followed_into_the_historian_of_a_shopfloor_of_its_own(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -52,6 +60,7 @@ async def test_every_sample_is_followed_into_the_historian_of_a_shopfloor_of_its
     assert set(found["latency_ms"]) == {"journal", "historian"}
 
 
+@pytest.mark.usefixtures("every_round")
 async def test_at_a_broker_of_the_users_a_subscriber_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with Mosquitto(tmp_path) as broker:
         code, found = await report(capsys, wanted(at(broker.port)))
@@ -61,6 +70,7 @@ async def test_at_a_broker_of_the_users_a_subscriber_counts(tmp_path: Path, caps
     assert found["ledger_balances"] is None
 
 
+@pytest.mark.usefixtures("every_round")
 async def test_user_password_and_tls_reach_nodes_and_subscriber(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +81,7 @@ async def test_user_password_and_tls_reach_nodes_and_subscriber(
     assert (code, found["arrived_once"]) == (0, 48), found
 
 
+@pytest.mark.usefixtures("every_round")
 async def test_what_the_broker_keeps_back_is_lost_and_the_exit_code_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +112,7 @@ async def test_ctrl_c_prints_the_result_so_far(tmp_path: Path) -> None:
                 "--nodes=2", "--interval=100ms", "--for=1h", stdout=PIPE, stderr=PIPE,
             )  # fmt: skip
             try:
-                await until(lambda: bool(session.taken()), "the nodes say something", within=30)
+                await until(lambda: bool(session.taken()), "the nodes say something", within=100)
             finally:
                 test.send_signal(signal.SIGINT)
                 said, wrong = await test.communicate()
@@ -120,13 +131,13 @@ async def test_a_broker_that_dies_ends_nothing_early_and_the_rest_is_said(
     async with Mosquitto(tmp_path) as broker:
         session = await open_session(at(broker.port), "watcher")
         await session.subscribe([Subscription("spBv1.0/Load 1/DDATA/#")])
-        running = asyncio.create_task(report(capsys, wanted(at(broker.port), turns=20)))
-        await until(lambda: bool(session.taken()), "the nodes say something", within=30)
+        running = asyncio.create_task(report(capsys, wanted(at(broker.port), turns=60)))  # time to kill it in
+        await until(lambda: bool(session.taken()), "the nodes say something", within=100)
         await asyncio.to_thread(broker.kill)
         await session.close()
         code, found = await running
     assert code == 1
-    assert 0 < found["sent"] < found["planned"] == 480
+    assert 0 < found["sent"] < found["planned"] == 1440
     assert found["arrived_once"] + found["lost"] == found["sent"]
     assert found["connections_lost"] == 3
 
@@ -138,9 +149,9 @@ async def test_a_shopfloor_that_dies_ends_the_test_and_is_said(capsys: pytest.Ca
         return [one for one in psutil.Process().children() if "shopfloor.bench.observed" in one.cmdline()]
 
     running = asyncio.create_task(report(capsys, wanted(None, turns=100_000)))
-    await until(lambda: bool(under_test()), "it is started", within=30)
+    await until(lambda: bool(under_test()), "it is started", within=100)
     dying = under_test()[0]
-    await until(lambda: len(psutil.Process().net_connections("tcp")) >= SHAPE.nodes, "the nodes connect", within=30)
+    await until(lambda: len(psutil.Process().net_connections("tcp")) >= SHAPE.nodes, "the nodes connect", within=100)
     dying.kill()
     code, found = await running
     assert code == 1

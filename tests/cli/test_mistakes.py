@@ -22,7 +22,7 @@ def test_no_traceback(tmp_path: Path, arguments: list[str], code: int) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert "Traceback" not in run.stderr

@@ -67,14 +67,14 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(tmp_path: Path) -> No
 def test_a_socket_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [*RUN, "run", str(plant_file(tmp_path)), "--for", "1s"], check=False, capture_output=True, text=True,
-        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "nowhere")}, timeout=90,
+        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "nowhere")}, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0
     assert "systemd cannot be told" in done.stderr
 
 
 def shopfloor(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RUN, *map(str, words)], capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run([*RUN, *map(str, words)], capture_output=True, text=True, timeout=200, check=False)
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users, also in an image")

@@ -14,7 +14,7 @@ from shopfloor.simulators.s7_signals import Tag
 TEXT = (files("shopfloor.simulators") / "demo.yaml").read_text("utf-8")
 ENVIRONMENT = {
     "OPCUA_PORT": "4840", "S7_PORT": "1102", "LOGIX_PORT": "44818", "MQTT_PORT": "1883", "MQTT_VERSION": "auto",
-    "CONSOLE": "127.0.0.1:8080",
+    "SCADA_PORT": "4841", "CONSOLE": "127.0.0.1:8080",
 }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_everything_can_be_built(plant: Plant) -> None:
         *(processor.build() for processor in plant.processors),
         *(sink.build() for sink in plant.sinks),
     ]
-    assert len(built) == 8
+    assert len(built) == 9
 
 
 def test_what_may_be_written_is_what_the_machines_let_be_written(plant: Plant) -> None:

@@ -9,6 +9,7 @@ import statistics
 import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
+from contextlib import suppress
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def test_heat_and_speed_make_the_quality_score_and_that_makes_scrap() -> None:
 
 
 def connection(port: int) -> MqttConnection:
-    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "8 s"})
+    return MqttConnection.model_validate({"servers": f"mqtt://127.0.0.1:{port}", "timeout": "30 s"})
 
 
 async def test_a_strangers_client_reads_every_message(tmp_path: Path) -> None:
@@ -160,9 +161,9 @@ async def test_a_strangers_client_reads_every_message(tmp_path: Path) -> None:
             program, "-p", str(broker.port), "-q", "1", "-t", "plant/#", "-C", str(len(events)), "-F", "%t %p",
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        await until(lambda: "plant/#" in broker.log(), "it listens", 30)
+        await until(lambda: "plant/#" in broker.log(), "it listens", 60)
         await serve(connection(broker.port), iter(events), Pace(BEGIN, 1e9), topic="plant")
-        out, _ = await asyncio.wait_for(listener.communicate(), 30)
+        out, _ = await asyncio.wait_for(listener.communicate(), 100)
     lines = [line.split(" ", 1) for line in out.decode().splitlines()]
     assert [topic for topic, _ in lines] == [f"plant/{event.machine}/{event.kind}" for event in events]
     for (_, payload), event in zip(lines, events, strict=True):
@@ -173,22 +174,22 @@ async def test_a_strangers_client_reads_every_message(tmp_path: Path) -> None:
 
 
 async def test_the_whole_way_into_the_journal_by_the_plant_file_of_the_docs(tmp_path: Path) -> None:
-    """Fleet, Mosquitto, source, journal, historian: every value of every message, with its own time, once.
-
-    The broker is killed in between: what was under way is told again, nothing is lost.
-    """
+    """Fleet, Mosquitto, source, journal, historian: every value of every message, with its own time, once."""
     page = (ROOT / "docs" / "simulators.md").read_text("utf-8")
     text = next(block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "type: mqtt" in block)
     (tmp_path / "broker").mkdir()
     options = ["persistence true", f"persistence_location {tmp_path}/broker/", "autosave_interval 1",
-               "autosave_on_changes true"]  # fmt: skip
+               "autosave_on_changes true", "log_type subscribe"]  # fmt: skip
     events = list(islice(fleet(3, 7, BEGIN, 10.0), 3000))
-    wanted = {(f"{event.machine}/{name}", event.time, value) for event in events for name, value in event.said.items()}
+    said = [(f"{event.machine}/{name}", event.time, value) for event in events for name, value in event.said.items()]
+    wanted = set(said)  # three are said twice
     heard: list[str] = []
     async with Mosquitto(tmp_path / "broker", options=options) as broker:
         described = plant.parse(text.replace("1883", str(broker.port)), "docs.yaml", tmp_path, {})
         async with Pipeline(described) as pipeline:
             await until(lambda: _connected(pipeline), "the source is connected")
+            # It subscribes later, once its name is durable; what is said before that is nobody's.
+            await until(lambda: "/#" in broker.log() or "/+" in broker.log(), "it has subscribed")
 
             async def stored() -> set[tuple[str, int, Any]]:
                 found: set[tuple[str, int, Any]] = set()
@@ -202,26 +203,23 @@ async def test_the_whole_way_into_the_journal_by_the_plant_file_of_the_docs(tmp_
             await until(
                 lambda: sum(c.samples for c in pipeline.components() if c.name == "fleet") > 1000, "the first half"
             )
-            telling = asyncio.create_task(
-                serve(connection(broker.port), _slowly(events[1500:]), Pace(BEGIN, 1e9), said=heard.append)
-            )
-            await asyncio.sleep(0)
-            await asyncio.wait_for(telling, 60)
+            await serve(connection(broker.port), iter(events[1500:]), Pace(BEGIN, 1e9), said=heard.append)
 
-            async def all_there() -> bool:
-                return wanted <= await stored()
+            def taken() -> int:
+                return sum(c.samples for c in pipeline.components() if c.name == "fleet")
 
-            await until(all_there, "every value is in the historian", 120)
-            assert await stored() == wanted
+            # Counted, as asking for all the histories again and again would keep the pipeline from its work.
+            with suppress(pytest.fail.Exception):  # which values are not there says more
+                await until(lambda: taken() >= len(said), "every value has come", 120)
+            await until(lambda: not any(c.lag_entries for c in pipeline.components()), "all is delivered", 120)
+            found = await stored()
+            assert not wanted - found, f"{taken()} taken, {heard}, {await pipeline.ledger()}"
+            assert found == wanted
             assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
 
 
 def _connected(pipeline: Pipeline) -> bool:
     return any(status.name == "fleet" and status.state == "running" for status in pipeline.components())
-
-
-def _slowly(events: list[Event]) -> Any:
-    return iter(events)
 
 
 async def test_a_broker_that_goes_away_is_waited_for_and_gets_the_rest(tmp_path: Path) -> None:
@@ -284,14 +282,14 @@ async def test_the_command_line_fills_a_past_and_ends(tmp_path: Path) -> None:
             program, "-p", str(broker.port), "-q", "1", "-t", "line/#", "-C", str(wanted), "-F", "%p",
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        await until(lambda: "line/#" in broker.log(), "it listens", 30)
+        await until(lambda: "line/#" in broker.log(), "it listens", 60)
         done = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "shopfloor", "simulate", "fleet", "--server", f"mqtt://127.0.0.1:{broker.port}",
             "--machines", "2", "--seed", "5", "--every", "30s", "--topic", "line", "--speed", "1e9",
             "--from", "2026-01-01", "--until", "2026-01-01T00:30:00Z", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         said, _ = await asyncio.wait_for(done.communicate(), 60)
-        out, _ = await asyncio.wait_for(listener.communicate(), 30)
+        out, _ = await asyncio.wait_for(listener.communicate(), 100)
     assert done.returncode == 0
     assert b"line/#" in said
     assert len(out.splitlines()) == wanted

@@ -115,7 +115,7 @@ async def test_our_source_finds_reads_and_operates_the_press() -> None:
         tags = [{"tag": info.tag, "address": info.address} for info in found]
         config = LogixConfig.model_validate({"name": "p", "host": "127.0.0.1", "port": port, "tags": tags})
         async with config.build() as source, aclosing(source.batches()) as batches:
-            seen = {sample.tag: sample for sample in await anext(batches)}
+            seen = {sample.tag: sample for sample in await anext(batches) if not sample.tag.startswith("$")}
             assert seen.keys() == {info.tag for info in found}
             assert all(sample.good for sample in seen.values())
             assert seen["Press/Running"].value is True

@@ -38,7 +38,7 @@ async def at_work(press: Press | None = None, framing: str = "tcp") -> AsyncIter
 async def mbpoll(port: int, kind: str, start: int, *more: str) -> str:
     program = require_program("mbpoll", "apt-get install mbpoll")
     process = await asyncio.create_subprocess_exec(
-        program, "-m", "tcp", "-a", "1", "-t", kind, "-B", "-r", str(start), "-p", str(port), *more,
+        program, "-m", "tcp", "-a", "1", "-o", "10", "-t", kind, "-B", "-r", str(start), "-p", str(port), *more,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
@@ -105,7 +105,7 @@ async def test_our_source_reads_all_of_it_and_stops_the_press() -> None:
         ]
         config = ModbusConfig.model_validate({"name": "p", "host": "127.0.0.1", "port": port, "tags": tags})
         async with config.build() as source, aclosing(source.batches()) as batches:
-            seen = {sample.tag: sample for sample in await anext(batches)}
+            seen = {sample.tag: sample for sample in await anext(batches) if not sample.tag.startswith("$")}
             assert seen.keys() == MAP.keys()
             assert all(sample.good for sample in seen.values())
             assert seen["Order"].value == "A-4711"

@@ -56,5 +56,7 @@ class MosquittoSub:
     async def _read(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
         async for line in child.stdout:
+            if not line.endswith(b"\n"):
+                return  # it was killed while it wrote
             topic, retained, payload = line.decode().rstrip("\n").rsplit("|", 2)
             self.heard.append(Heard(topic, retained == "1", bytes.fromhex(payload)))

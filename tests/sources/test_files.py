@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
@@ -51,7 +52,7 @@ def table(first: int, number: int) -> str:
     return "time,x\n" + "\n".join(rows) + "\n"
 
 
-async def read(source: FilesSource, number: int, within: float = 20) -> list[Sample]:
+async def read(source: FilesSource, number: int, within: float = 60) -> list[Sample]:
     """This many samples, each batch acknowledged, and what else comes until it looks for files again."""
     found: list[Sample] = []
     async with aclosing(source.batches()) as batches, asyncio.timeout(within):
@@ -213,7 +214,7 @@ async def test_a_file_that_grows_after_it_was_read_is_gone_on_with(tmp_path: Pat
     """A writer that pauses for longer than ``settle``: what was read stays, the rest follows, no half row."""
     path = drop(tmp_path, "a.csv", table(0, 2500))
     source = config(tmp_path, settle="50 ms").build()
-    async with source, aclosing(source.batches()) as batches, asyncio.timeout(20):
+    async with source, aclosing(source.batches()) as batches, asyncio.timeout(60):
         found = [*await anext(batches)]
         with path.open("a") as file:
             file.write(f"{BEGIN // 10**6 + 2_500_000},25")
@@ -305,7 +306,7 @@ async def test_a_rejected_row_is_written_down_once_however_often_its_batch_comes
     for _ in range(3):
         source = config(tmp_path).build()
         async with source, aclosing(source.batches()) as batches:
-            assert len(await asyncio.wait_for(anext(batches), 10)) == 3
+            assert len(await asyncio.wait_for(anext(batches), 60)) == 3
     (rejects,) = (tmp_path / "failed").iterdir()
     assert [row.split(",")[0] for row in rejects.read_text().splitlines()] == ["line", "3"]
 
@@ -388,7 +389,7 @@ async def test_a_file_that_vanishes_in_the_middle_costs_no_other(tmp_path: Path)
     os.utime(path, (1, 1))
     drop(tmp_path, "b.csv", table(5000, 1))
     source = config(tmp_path).build()
-    async with source, aclosing(source.batches()) as batches, asyncio.timeout(20):
+    async with source, aclosing(source.batches()) as batches, asyncio.timeout(60):
         assert [s.value for s in await anext(batches)] == list(range(1000))
         path.unlink()
         assert [s.value for s in await anext(batches)] == [5000]
@@ -397,7 +398,7 @@ async def test_a_file_that_vanishes_in_the_middle_costs_no_other(tmp_path: Path)
 async def test_a_file_that_is_replaced_in_the_middle_is_read_from_its_beginning(tmp_path: Path) -> None:
     drop(tmp_path, "a.csv", table(0, 3000))
     source = config(tmp_path).build()
-    async with source, aclosing(source.batches()) as batches, asyncio.timeout(20):
+    async with source, aclosing(source.batches()) as batches, asyncio.timeout(60):
         assert [s.value for s in await anext(batches)] == list(range(1000))
         drop(tmp_path, "a.csv", table(7000, 2))
         assert [s.value for s in await anext(batches)] == [7000, 7001]
@@ -429,7 +430,7 @@ async def test_a_restart_goes_on_behind_the_last_durable_row(tmp_path: Path) -> 
         source = config(tmp_path).build()
         source.resume(checkpoint)
         async with source, aclosing(source.batches()) as batches:
-            batch = await asyncio.wait_for(anext(batches), 10)
+            batch = await asyncio.wait_for(anext(batches), 60)
             assert batch.checkpoint is not None
             checkpoint = batch.checkpoint
             found += batch.values
@@ -447,7 +448,7 @@ async def test_a_share_that_is_away_for_a_while_brings_its_files_back_as_they_we
     inbox.mkdir()
     path = drop(inbox, "a.csv", table(0, 1500))
     source = config(inbox).build()
-    async with source, aclosing(source.batches()) as batches, asyncio.timeout(20):
+    async with source, aclosing(source.batches()) as batches, asyncio.timeout(60):
         found = [*(await anext(batches)).values]
         checkpoint = b""
         path.rename(away)
@@ -498,7 +499,7 @@ def _journalled(batches: list[Batch]) -> Counter[object]:
 
 
 @pytest.mark.timeout(300)
-async def test_kill_9_takes_every_row_into_the_journal_exactly_once(
+async def test_kill_9_takes_every_row_into_the_journal_exactly_once(  # noqa: PLR0915  # one story
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed again and again in the middle of files, between them, while they are moved."""
@@ -517,16 +518,19 @@ async def test_kill_9_takes_every_row_into_the_journal_exactly_once(
 
     async def write() -> None:
         nonlocal said
-        for number in range(10**6):
+        for number in count():
+            if ended.is_set():
+                return  # not cancelled: a file that is being written is counted, too
             size = chosen.choice((1, 10, 1000, 3000, 20_000))
             await asyncio.to_thread(drop, inbox, f"{number % 7}-{number}.csv", table(said, size))
             said += size
             await asyncio.sleep(0.1)
-            await until(lambda: len(list(inbox.glob("*.csv"))) < 20, "a slow machine reads what is there", 300)
+            await until(lambda: ended.is_set() or len(list(inbox.glob("*.csv"))) < 20, "what is there is read", 300)
 
     def done() -> int:
         return len(list(inbox.glob("done/*")))
 
+    ended = asyncio.Event()
     writing = asyncio.create_task(write())
     try:
         for life in range(KILLS):
@@ -535,24 +539,24 @@ async def test_kill_9_takes_every_row_into_the_journal_exactly_once(
             await asyncio.to_thread(process.start)
             # Every third life ends at any moment of the start, the others some time after the first file.
             if life % 3:
-                await until(lambda: done() > before, "a file is done", 30)  # noqa: B023  # done by then
+                await until(lambda: done() > before, "a file is done", 120)  # noqa: B023  # done by then
             await asyncio.sleep(chosen.uniform(0.0, 0.4))
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             await asyncio.to_thread(process.join)
             lives_with_data += done() > before
     finally:
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        ended.set()
+        await writing
     assert lives_with_data > KILLS / 3, "the test must have killed processes that were at work"
     async with Pipeline(plant) as pipeline:
-        await until(lambda: not list(inbox.glob("*.csv")), "every file is done", 60)
+        await until(lambda: not list(inbox.glob("*.csv")), "every file is done", 120)
         assert not [pair for pair in balances(await pipeline.ledger()) if pair.missing]
     journal = await SqliteJournal.open(plant.journal.path)
     reader = await journal.reader("keeps everything for this test")
     found: Counter[object] = Counter()
     while len(found) < said:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             found += _journalled([entry.batch for entry in await reader.read() if entry.batch is not None])
     await journal.close()
     assert set(found) == set(range(said))

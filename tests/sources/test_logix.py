@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +13,7 @@ from ethernetip.cip.service import CipServiceResponse
 from ethernetip.cip.status import CipStatus
 from pydantic import ValidationError
 
-from shopfloor.samples import Outcome, Quality, Unavailable, Value
+from shopfloor.samples import Batch, Outcome, Quality, Unavailable, Value
 from shopfloor.sources.logix import LogixConfig
 from shopfloor.testing.contracts import same, until
 from shopfloor.testing.faults import FaultProxy
@@ -232,6 +232,11 @@ async def test_a_command_does_not_wait_for_a_long_read() -> None:
         assert len(await reading) == 3000
 
 
+async def of_plc(batches: AsyncIterator[Batch]) -> list[Value]:
+    """The values of the next batch; a busy machine leaves reads out, which the source counts in a tag of its own."""
+    return [sample.value for sample in await anext(batches) if not sample.tag.startswith("$")]
+
+
 async def test_two_sources_share_one_connection() -> None:
     """The tag list is uploaded once; the last who leaves closes it."""
     async with Plc() as plc:
@@ -243,9 +248,9 @@ async def test_two_sources_share_one_connection() -> None:
             plc.put("PV", 2.5)
             for source in (one, two):
                 async with aclosing(source.batches()) as batches:
-                    assert [sample.value for sample in await anext(batches)] == [2.5]
+                    assert await of_plc(batches) == [2.5]
         async with config.build() as again, aclosing(again.batches()) as batches:
-            assert [sample.value for sample in await anext(batches)] == [2.5]
+            assert await of_plc(batches) == [2.5]
 
 
 async def test_why_it_cannot_be_reached() -> None:

@@ -12,7 +12,7 @@ from tests.sources.logix_plc import Plc
 
 
 class LogixRig(SourceRig):
-    def __init__(self, plc: Plc, proxy: FaultProxy) -> None:
+    def __init__(self, plc: Plc, proxy: FaultProxy, timeout: str) -> None:
         self.plc, self.proxy, self.number = plc, proxy, 0
         tags = [{"tag": f"press/{name}", "address": name} for name in ("PV", "SP", "Order")]
         tags.append({"tag": "press/Wear", "address": "Press.Tools[1].Wear[2]"})
@@ -22,7 +22,7 @@ class LogixRig(SourceRig):
                 "host": "127.0.0.1",
                 "port": proxy.port,
                 "rate": "20 ms",
-                "timeout": "4 s",
+                "timeout": timeout,
                 "tags": tags,
             }
         )
@@ -54,4 +54,4 @@ class TestLogix(SourceContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SourceRig]:  # noqa: ARG002  # needs none
         async with Plc() as plc, FaultProxy("127.0.0.1", plc.port) as proxy:
-            yield LogixRig(plc, proxy)
+            yield LogixRig(plc, proxy, "4 s" if self.hasty else "30 s")

@@ -38,7 +38,7 @@ async def peer(server: Peer) -> Peer:
 
 def configured(port: int, *tags: dict[str, object], **more: object) -> ModbusConfig:
     return ModbusConfig.model_validate(
-        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "3 s", "retry": "200 ms",
+        {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "30 s", "retry": "200 ms",
          "tags": list(tags), **more}
     )  # fmt: skip
 
@@ -180,7 +180,7 @@ async def test_why_it_cannot_be_reached(peer: Peer) -> None:
 async def test_what_is_no_modbus_is_said(peer: Peer) -> None:
     """RTU frames to a Modbus TCP server: it does not answer them, and the message names `framing`."""
     with pytest.raises(Unavailable, match="`framing`"):
-        await configured(peer.port, tag("a", "holding 0"), framing="rtu-over-tcp").build().__aenter__()
+        await configured(peer.port, tag("a", "holding 0"), framing="rtu-over-tcp", timeout="3 s").build().__aenter__()
 
 
 async def test_sources_of_one_address_share_its_connection(peer: Peer) -> None:
@@ -256,7 +256,7 @@ async def test_bits_are_written_with_the_rest_as_it_was_read_where_the_plant_fil
 
 async def test_a_write_without_an_answer_is_unknown_and_not_repeated(peer: Peer) -> None:
     """Nobody knows whether it arrived; a person looks."""
-    async with configured(peer.port, tag("t", "40001")).build() as source:
+    async with configured(peer.port, tag("t", "40001"), timeout="5 s").build() as source:
         await peer.ask(silent=[1])
         await peer.ask()
         outcome = await write(source, "t", 5)

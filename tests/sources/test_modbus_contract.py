@@ -24,7 +24,7 @@ def peer() -> Iterator[Peer]:
         yield started
 
 
-def source(port: int, framing: str) -> ModbusSource:
+def source(port: int, framing: str, timeout: str) -> ModbusSource:
     config = ModbusConfig.model_validate(
         {
             "name": "press",
@@ -32,7 +32,7 @@ def source(port: int, framing: str) -> ModbusSource:
             "port": port,
             "framing": framing,
             "rate": "20 ms",
-            "timeout": "4 s",
+            "timeout": timeout,
             "tags": [
                 {"tag": "press/Count", "address": "40001", "type": "uint32"},
                 {"tag": "press/SP", "address": "holding 10", "type": "float64", "order": "CDAB"},
@@ -46,8 +46,8 @@ def source(port: int, framing: str) -> ModbusSource:
 class Rig(ProxiedRig):
     """Both servers say and hold the same; they differ in how they are asked."""
 
-    def __init__(self, proxy: FaultProxy, framing: str) -> None:
-        super().__init__(source(proxy.port, framing), proxy)
+    def __init__(self, proxy: FaultProxy, framing: str, *, hasty: bool) -> None:
+        super().__init__(source(proxy.port, framing, "4 s" if hasty else "30 s"), proxy)
         self.number = 0
 
     async def put(self, address: int, words: list[int]) -> None:
@@ -99,7 +99,7 @@ class TestModbusTcp(SourceContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SourceRig]:  # noqa: ARG002  # needs none
         async with FaultProxy("127.0.0.1", self.peer.port) as proxy:
-            rig = OverTcp(proxy, "tcp")
+            rig = OverTcp(proxy, "tcp", hasty=self.hasty)
             rig.peer = self.peer
             yield rig
 
@@ -113,7 +113,7 @@ class TestRtuOverTcp(SourceContract):
         await server.serve_forever(background=True)
         try:
             async with FaultProxy("127.0.0.1", port) as proxy:
-                rig = OverRtu(proxy, "rtu-over-tcp")
+                rig = OverRtu(proxy, "rtu-over-tcp", hasty=self.hasty)
                 rig.server = server
                 yield rig
         finally:

@@ -37,7 +37,7 @@ def config(port: int, *tags: dict[str, Any] | str, **options: Any) -> S7Config:
     listed = [{"tag": tag, "address": tag.replace("*", "")} if isinstance(tag, str) else tag for tag in tags]
     for n, tag in enumerate(listed):
         tag["tag"] = str(tag["tag"]).replace("[", "(").replace("]", ")") or f"t{n}"
-    given = {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "5 s", "retry": "50 ms"}
+    given = {"name": "plc", "host": "127.0.0.1", "port": port, "rate": "20 ms", "timeout": "30 s", "retry": "50 ms"}
     return S7Config.model_validate({**given, **options, "tags": listed})
 
 
@@ -56,7 +56,8 @@ def port_of(server: S7Server) -> int:
 async def first(source: S7Source) -> dict[str, Sample]:
     """What the first reads of all groups gave."""
     async with source, aclosing(source.batches()) as batches:
-        return {sample.tag: sample for sample in await asyncio.wait_for(anext(batches), 10)}
+        batch = await asyncio.wait_for(anext(batches), 60)
+        return {sample.tag: sample for sample in batch if not sample.tag.startswith("$")}  # a busy machine's overruns
 
 
 class Kept:
@@ -87,7 +88,7 @@ class Kept:
             sample = self.last.get(tag)
             return sample is not None and (sample.value, sample.quality) == (value, quality)
 
-        await until(seen, f"{tag} is {value!r} with quality {quality}", 10)
+        await until(seen, f"{tag} is {value!r} with quality {quality}")
 
 
 async def execute(source: S7Source, tag: str, value: Value, within: float = 60.0) -> Outcome:
@@ -460,7 +461,7 @@ async def test_sources_for_the_same_plc_share_its_one_connection() -> None:
                 proxy.drop()
                 for source in (one.source, two.source):
                     with pytest.raises(Unavailable):
-                        await asyncio.wait_for(_to_the_end(source), 10)
+                        await asyncio.wait_for(_to_the_end(source), 60)
 
 
 async def _to_the_end(source: S7Source) -> None:

@@ -21,10 +21,10 @@ def peer() -> Iterator[Snap7Server]:
 
 
 class S7Rig(ProxiedRig):
-    def __init__(self, peer: Snap7Server, proxy: FaultProxy) -> None:
+    def __init__(self, peer: Snap7Server, proxy: FaultProxy, timeout: str) -> None:
         self.peer, self.number = peer, 0
         config = S7Config.model_validate({
-            "name": "press", "type": "s7", "host": "127.0.0.1", "port": proxy.port, "rate": "20 ms", "timeout": "4 s",
+            "name": "press", "type": "s7", "host": "127.0.0.1", "port": proxy.port, "rate": "20 ms", "timeout": timeout,
             "tags": [{"tag": "press/PV", "address": "DB1,REAL0"}, {"tag": "press/SP", "address": "DB1,REAL4"}],
         })  # fmt: skip
         super().__init__(config.build(), proxy)
@@ -52,4 +52,4 @@ class TestS7(SourceContract):
         del folder
         await self.peer.put("DB", 0, bytes(512))
         async with FaultProxy("127.0.0.1", self.peer.port) as proxy:
-            yield S7Rig(self.peer, proxy)
+            yield S7Rig(self.peer, proxy, "4 s" if self.hasty else "30 s")

@@ -15,14 +15,14 @@ from tests.sources.slc_plc import Plc
 
 
 class SlcRig(ProxiedRig):
-    def __init__(self, plc: Plc, family: Family, proxy: FaultProxy) -> None:
+    def __init__(self, plc: Plc, family: Family, proxy: FaultProxy, timeout: str) -> None:
         self.plc, self.number = plc, 0
         addresses = {"PV": "F8:0", "SP": "F8:2", "Order": "ST9:0", "Parts": "C5:0.ACC", "Run": "B3/17"}
         tags = [{"tag": f"press/{name}", "address": address} for name, address in addresses.items()]
         config = SlcConfig.model_validate(
             {
                 "name": "press", "host": "127.0.0.1", "port": proxy.port, "family": family, "rate": "20 ms",
-                "timeout": "4 s", "tags": tags,
+                "timeout": timeout, "tags": tags,
             }
         )  # fmt: skip
         super().__init__(config.build(), proxy)
@@ -45,7 +45,7 @@ class TestSlc(SourceContract):
     @asynccontextmanager
     async def rig(self, folder: Path) -> AsyncIterator[SourceRig]:  # noqa: ARG002  # needs none
         async with Plc(self.family) as plc, FaultProxy("127.0.0.1", plc.port) as proxy:
-            yield SlcRig(plc, self.family, proxy)
+            yield SlcRig(plc, self.family, proxy, "4 s" if self.hasty else "30 s")
 
 
 class TestPlc5(TestSlc):

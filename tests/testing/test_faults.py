@@ -1,11 +1,15 @@
 """The fault proxy breaks what it says it breaks, and heals it."""
 
 import asyncio
+import gc
+import socket
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from shopfloor.simulators.network import claimed
 from shopfloor.testing.faults import FaultProxy
 from shopfloor.testing.programs import free_port
 
@@ -131,3 +135,55 @@ async def test_leaving_closes_everything() -> None:
         assert not [task for task in asyncio.all_tasks() - before if task.get_name().startswith("fault-proxy")]
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(proxy.host, proxy.port)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+async def test_a_connection_that_comes_just_when_it_refuses_is_closed(proxy: FaultProxy, steps: int) -> None:
+    """At whichever step of the event loop: none is accepted and then forgotten."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        with socket.create_connection((proxy.host, proxy.port), timeout=60) as client:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            proxy.reset()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            gc.collect()
+            with suppress(ConnectionResetError):
+                assert await asyncio.to_thread(client.recv, 1) == b""
+    assert not said
+
+
+async def test_an_answer_that_is_lost_was_given(proxy: FaultProxy) -> None:
+    """What is asked for is done; the connection breaks instead of the answer, until it is healed."""
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+    proxy.lose_answers(b"COMMIT")
+    writer.write(b"INSERT")
+    assert await reader.readexactly(6) == b"INSERT"
+    assert proxy.lost == 0
+    writer.write(b"COMMIT;")
+    with pytest.raises(ConnectionResetError):
+        await reader.read(1)
+    assert proxy.lost == 1
+    proxy.heal()
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+    writer.write(b"COMMIT;")
+    assert await reader.readexactly(7) == b"COMMIT;"
+    writer.close()
+
+
+async def test_a_claimed_port_lets_a_server_in_again_and_nobody_else() -> None:
+    """A server that was killed finds its port again, whatever others have been given meanwhile."""
+    with claimed() as claim:
+        host, port = claim.getsockname()
+        for _ in range(2):
+            server = await asyncio.start_server(lambda _, writer: writer.close(), host, port)
+            reader, writer = await asyncio.open_connection(host, port)
+            assert await reader.read() == b""
+            writer.close()
+            server.close()
+            await server.wait_closed()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind((host, port))

@@ -13,6 +13,7 @@ from shopfloor.cli.plants import browse, check, demo, import_, probe, replay, ru
 from shopfloor.cli.records import audit, dead_letters, ledger
 from shopfloor.cli.service import service
 from shopfloor.cli.simulate import simulate
+from shopfloor.cli.topics import kafka_topics
 from shopfloor.cli.traffic import chaos, load_test, send, sparkplug, tap
 
 
@@ -27,7 +28,7 @@ def shopfloor() -> None:
 
 for verb in (
     *(run, check, probe, browse, replay, test, import_, demo, schema),
-    *(service, simulate, ledger, dead_letters, audit),
+    *(service, simulate, ledger, dead_letters, audit, kafka_topics),
     *(sparkplug, load_test, chaos, tap, send),
     bench,
 ):

@@ -1,6 +1,7 @@
 """Verbs of a plant file: make one, check it, try it, run it, and work figures out anew."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from time import time_ns
@@ -100,21 +101,31 @@ def test(files: tuple[Path, ...]) -> None:
 @click.argument("origin", metavar="FROM", envvar="SHOPFLOOR_IMPORT")
 @click.option("--plc", help="Where the PLC is, host or host:port, when FROM does not say it.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Write to this file, not to the terminal.")
+@click.option(
+    "--front-end",
+    is_flag=True,
+    help="Also a sink that writes signaldatas and productionrecords on, for those who read them.",
+)
 @click.option("--force", is_flag=True, help="Write over the file that is there.")
-def import_(origin: str, plc: str | None, target: Path | None, *, force: bool) -> None:
+def import_(origin: str, plc: str | None, target: Path | None, *, front_end: bool, force: bool) -> None:
     """Make a plant file of what the signal recorder has in MongoDB: its sensors, pins and machines.
 
     FROM is mongodb://host/database, a folder of exports (mongoexport, mongodump), or the recorder's config.json.
     An address with a password is better put into the environment variable SHOPFLOOR_IMPORT. What could not be
-    mapped is said, also in the file; the exit code is then 2.
+    mapped is said, also in the file; the exit code is then 2. Nothing is written into the database, unless
+    --front-end asks for a sink that does.
     """
     from shopfloor import importing, plant as plants, reports  # noqa: PLC0415
 
     if target is not None and target.exists() and not force:
         raise click.UsageError(f"{target} is there already; give another name, or --force to write over it")
-    found = importing.imported(importing.read(origin), plc)
+    documents = importing.read(origin)
+    found = importing.imported(documents, plc)
+    if front_end:
+        found = importing.with_front_end(found, documents)
     text = importing.text(found)
-    plants.parse(text, "the imported plant file", (target or Path("plant.yaml")).resolve().parent)
+    folder = (target or Path("plant.yaml")).resolve().parent
+    plants.parse(text, "the imported plant file", folder, {**importing.ENVIRONMENT, **os.environ})
     reports.imported(found, text, target)
     raise click.exceptions.Exit(2 if any(finding.lost for finding in found.findings) else 0)
 

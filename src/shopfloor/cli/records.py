@@ -20,6 +20,8 @@ def ledger(context: click.Context, plant: Path | None, *, as_json: bool) -> None
     context.obj = path
     if context.invoked_subcommand is None:
         rows = journal.read_file(path)
+        if plant is None:
+            click.echo("The demo's ledger; of a plant of your own: shopfloor ledger --plant plant.yaml\n", err=True)
         click.echo(reports.ledger_json(rows) if as_json else reports.ledger(rows))
         raise click.exceptions.Exit(0 if reports.balanced(rows) else 1)
 

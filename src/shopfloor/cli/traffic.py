@@ -117,12 +117,13 @@ def chaos(  # an option each
 ) -> None:
     """Break things on this computer, and count what became of every sample.
 
-    A simulated measuring machine writes files, a Shopfloor of its own brings them to a simulated MES; one after the
-    other they are killed, halted, cut off and left without disk. Exit 1 when a sample was lost or counted twice.
+    A simulated measuring machine writes files, a Shopfloor of its own brings them to a simulated MES and, where these
+    are installed, to a PostgreSQL and a MariaDB that it starts itself. One after the other they are killed, halted, cut
+    off and left without disk. Exit 1 when a sample was lost or counted twice.
     """
-    from shopfloor import chaos as kit, reports  # noqa: PLC0415
+    from shopfloor import chaos as kit  # noqa: PLC0415
 
     if listed:
-        click.echo(reports.table(("fault", "what happens"), [(fault.name, fault.title) for fault in kit.FAULTS]))
+        click.echo(kit.as_list())
         return
-    execute(kit.run(kit.chosen(faults), folder, duration_ns(duration, "--for") / 1e9, rate, as_json=as_json))
+    execute(kit.run(faults, folder, duration_ns(duration, "--for") / 1e9, rate, as_json=as_json))

@@ -105,6 +105,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def check_identity(certificate_file: object, key_file: object, key_password: object) -> None:
+    """Raise ValueError unless our certificate and its key are both given, or neither; a password needs a key."""
+    if (certificate_file is None) != (key_file is None):
+        raise ValueError("`certificate_file` and `key_file` belong together; give both")
+    if key_password is not None and key_file is None:
+        raise ValueError("`key_password` needs `key_file`")
+
+
 class ComponentConfig(Strict):
     """A source, processor or sink as the plant file declares it.
 

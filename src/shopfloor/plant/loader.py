@@ -43,7 +43,8 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Plant:
         raise PlantError([Problem(shown, line, "", "is not UTF-8 text; save it as UTF-8")]) from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise PlantError([Problem(shown, 1, "", f"cannot be read: {reason}")]) from error
+        start = "; `shopfloor demo --show` prints one to start from" if isinstance(error, FileNotFoundError) else ""
+        raise PlantError([Problem(shown, 1, "", f"cannot be read: {reason}{start}")]) from error
     return parse(text, shown, file.resolve().parent, environment)
 
 

@@ -47,6 +47,22 @@ Cycle = Annotated[Duration, AfterValidator(_plausible)]
 """The ideal time for one unit: from 1 ms to a day."""
 
 
+class Nameplate(Strict):
+    """What stands on the machine's nameplate, for those who ask by OPC UA for Machinery (OPC 40001-1)."""
+
+    manufacturer: str = Field(default="", description="Who made it.")
+    model: str = Field(default="", description="What its maker calls it.")
+    serial_number: str = Field(default="", description="Its maker's serial number.")
+    product_instance_uri: str = Field(default="", description="The URI of this very machine, where its maker gave one.")
+    product_code: str = Field(default="", description="Its maker's order number.")
+    device_class: str = Field(default="", description="What kind of machine it is.")
+    year_of_construction: Annotated[int, Field(ge=1800, le=2200)] | None = Field(
+        default=None, description="When it was made."
+    )
+    asset_id: str = Field(default="", description="Its number in the plant's own books; by default its `id`.")
+    location: str = Field(default="", description="Where it stands; by default site and line.")
+
+
 class Machine(Strict):
     """A machine (ISA-95 work unit) and the tags that describe it."""
 
@@ -127,6 +143,7 @@ class Machine(Strict):
         "its source is lost.",
     )
     targets: Targets = Field(default=Targets(), description="Figures that are wished for: `{oee: 0.85}` is 85 %.")
+    nameplate: Nameplate = Field(default=Nameplate(), description="What stands on its nameplate.")
     show: list[TagName] = Field(default=[], description="Further tags that its page shows, in this order.")
 
     @property

@@ -24,7 +24,7 @@ from shopfloor.plant.machine import Machine, Reason
 from shopfloor.plant.orders import Order
 from shopfloor.plant.shifts import CalendarException, Shift
 from shopfloor.plant.units import DURATION_UNITS, Duration, Size
-from shopfloor.seams import Sink
+from shopfloor.seams import Connection, Sink
 
 SECOND: Final = DURATION_UNITS["s"]
 DAY: Final = DURATION_UNITS["d"]
@@ -57,11 +57,15 @@ class JournalConfig(Strict):
     """The durable record between sources and everything else."""
 
     path: Path = Field(default=Path("data/journal.db"), description="Its file, relative to the plant file.")
-    keep: Size = Field(default=20 * 10**9, gt=0, description="The most that it may hold, e.g. `20 GB`.")
-    when_full: Literal["refuse", "oldest"] = Field(
+    keep: Size = Field(
+        default=20 * 10**9, gt=0,
+        description="The most that it may hold, e.g. `20 GB`; less where its disk has no more room.",
+    )  # fmt: skip
+    when_full: Literal["refuse", "oldest", "thin"] = Field(
         default="refuse",
         description="`refuse` stops reading from sources until there is room; `oldest` drops the oldest entries, "
-        "delivered ones first, and says so in the ledger.",
+        "delivered ones first, and says so in the ledger; `thin` first keeps fewer of the oldest measurements, the "
+        "smallest and the largest of every four, and drops the oldest when that is not enough.",
     )
 
 
@@ -71,9 +75,16 @@ class HistorianConfig(ComponentConfig, ABC):
     name: Name = Field(default="historian", description="Its name in the console, the ledger and the logs.")
     keep: Duration = Field(default=90 * DAY, gt=0, description="How long samples are kept, e.g. `90 d`.")
 
+    def place(self, plant: "Plant") -> None:  # most need to know nothing of the plant
+        """Told in which plant it is, before anything else is asked."""
+
     @abstractmethod
     def build(self) -> Sink:
         """The historian itself (a sink that can be asked: ``historian.base.Historian``); opens nothing yet."""
+
+    def probe(self) -> Connection | None:
+        """What ``shopfloor probe`` enters and leaves; None: it is this computer's own, and nothing is to be reached."""
+        return None
 
 
 class Allow(Strict):
@@ -158,8 +169,10 @@ class Plant(Strict):
     )
 
     def model_post_init(self, _: object) -> None:
-        """Tell the processors and sinks in which plant they are."""
+        """Tell the processors, the sinks and the historian in which plant they are."""
         for processor in self.processors:
             processor.place(self)
         for sink in self.sinks:
             sink.place(self)
+        if self.historian is not None:
+            self.historian.place(self)

@@ -34,9 +34,9 @@ SECOND: Final = DURATION_UNITS["s"]
 MINUTE: Final = DURATION_UNITS["min"]
 RATIOS: Final = (
     "oee", "availability", "performance", "quality", "oee_low", "oee_high", "nee", "teep", "scrap_rate", "error_rate",
-    "coverage",
+    "coverage", "state_coverage",
 )  # fmt: skip
-SECONDS: Final = ("mtbf", "mttr", "planned_seconds", "actual_seconds", "ideal_seconds", "seconds")
+SECONDS: Final = ("mtbf", "mttr", "planned_seconds", "actual_seconds", "uncounted_seconds", "ideal_seconds", "seconds")
 CYCLE_SECONDS: Final = ("seconds", "mean", "shortest", "median", "p95", "longest", "loss", "gain")
 CLASSES: Final = tuple(name.value for name in TimeClass)
 _PARTS: Final = {"loss": "losses", "lost_to": "lost_to", "scrap_reason": "scrap_by_reason"}

@@ -7,6 +7,7 @@ Put it between a connector and its server, and pull the cable::
         proxy.black_hole()    # cable pulled: nothing arrives, nothing is closed
         proxy.heal()          # cable back: what was under way arrives, as TCP would resend it
         proxy.reset()         # server gone: every connection dies, new ones are refused
+        proxy.lose_answers(b"COMMIT")  # what is asked for is done, and nobody hears of it
 """
 
 import asyncio
@@ -27,22 +28,26 @@ class FaultProxy:
     The port is its own until it is left, also while connections are refused.
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, port: int = 0) -> None:
+        """``port``: the one to listen on, for servers that tell their clients where to connect; 0: any free one."""
         self.host = "127.0.0.1"
-        self.port = 0
+        self.port = port
         """The port to connect to, once entered."""
         self.accepted = 0
         """How many connections came in so far: tells whether a connector tried again."""
+        self.lost = 0
+        """How many answers were lost so far."""
+        self._losing: bytes | None = None
         self._target = (target_host, target_port)
         self._delay = 0.0
         self._passing = asyncio.Event()
         self._passing.set()
         self._claim: socket.socket | None = None
-        self._listener: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
 
     async def __aenter__(self) -> Self:
-        self._claim = _bound(self.host, 0)
+        self._claim = _bound(self.host, self.port)
         self.port = self._claim.getsockname()[1]
         self._listen()
         return self
@@ -50,7 +55,8 @@ class FaultProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        tasks = [*self._links, *([self._listener] if self._listener else [])]
+        self._refuse()
+        tasks = [*self._links]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -69,9 +75,7 @@ class FaultProxy:
 
     def reset(self) -> None:
         """Drop every connection with RST and refuse new ones."""
-        if self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
+        self._refuse()
         self.drop()
 
     def drop(self) -> None:
@@ -80,6 +84,13 @@ class FaultProxy:
             link.reset = True
             task.cancel()
 
+    def lose_answers(self, to: bytes) -> None:
+        """Drop a connection with RST once the server answers a request that holds these bytes, instead of the answer.
+
+        For protocols in which each request is answered before the next one comes.
+        """
+        self._losing = to
+
     def delay(self, seconds: float) -> None:
         """Let every byte take this much longer, in each direction; the throughput stays."""
         self._delay = seconds
@@ -87,6 +98,7 @@ class FaultProxy:
     def heal(self) -> None:
         """Forward everything again, what a black hole held back first."""
         self._delay = 0.0
+        self._losing = None
         self._passing.set()
         if self._listener is None:
             self._listen()
@@ -94,20 +106,25 @@ class FaultProxy:
     def _listen(self) -> None:
         # A bound socket that does not listen refuses connections, so the claim
         # keeps the port while there is no listener beside it.
-        listening = _bound(self.host, self.port)
+        self._listener = listening = _bound(self.host, self.port)
         listening.listen(128)
-        self._listener = asyncio.create_task(self._accept(listening), name="fault-proxy")
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                client, _ = await loop.sock_accept(listening)
-                self.accepted += 1
-                link = _Link(client)
-                task = asyncio.create_task(self._serve(link), name="fault-proxy-link")
-                self._links[task] = link
-                task.add_done_callback(self._ended)  # also of one that was dropped before its first step
+    def _refuse(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, listening: socket.socket) -> None:
+        # No task waits for it: one that is cancelled just then would lose the connection that it was given.
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listening.accept()
+            self.accepted += 1
+            link = _Link(client)
+            task = asyncio.create_task(self._serve(link), name="fault-proxy-link")
+            self._links[task] = link
+            task.add_done_callback(self._ended)  # also of one that was dropped before its first step
 
     async def _serve(self, link: "_Link") -> None:
         tasks: list[asyncio.Task[None]] = []
@@ -117,7 +134,7 @@ class FaultProxy:
             for source, target in ((link.client, link.server), (link.server, link.client)):
                 under_way: _UnderWay = asyncio.Queue(1024)
                 tasks.append(asyncio.create_task(self._take(source, under_way)))
-                tasks.append(asyncio.create_task(self._deliver(under_way, target)))
+                tasks.append(asyncio.create_task(self._deliver(under_way, target, link)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             link.reset = any(task.exception() for task in done)
         except OSError:
@@ -140,7 +157,7 @@ class FaultProxy:
                 chunk = None
             await under_way.put((loop.time() + self._delay, chunk))
 
-    async def _deliver(self, under_way: "_UnderWay", target: socket.socket) -> None:
+    async def _deliver(self, under_way: "_UnderWay", target: socket.socket, link: "_Link") -> None:
         loop = asyncio.get_running_loop()
         while True:
             due, chunk = await under_way.get()
@@ -151,6 +168,11 @@ class FaultProxy:
             if not chunk:
                 target.shutdown(socket.SHUT_WR)
                 return
+            if target is link.server:
+                link.asked = link.asked or (self._losing is not None and self._losing in chunk)
+            elif link.asked:
+                self.lost += 1
+                raise ConnectionResetError
             await loop.sock_sendall(target, chunk)
 
 
@@ -169,6 +191,8 @@ class _Link:
         self.server.setblocking(False)
         self.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reset = False
+        self.asked = False
+        """Whether the next answer is to be lost."""
 
     async def connect(self, host: str, port: int) -> None:
         await asyncio.get_running_loop().sock_connect(self.server, (host, port))
@@ -179,6 +203,18 @@ class _Link:
                 with suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             end.close()
+
+
+def claimed() -> socket.socket:
+    """What holds a free loopback port for a server that is started there, killed and started again; close it last.
+
+    It is bound and never listens. Linux lets a server in beside it (SO_REUSEADDR, which servers set), and gives the
+    port to nobody else meanwhile, not to an outgoing connection either.
+    """
+    claim = socket.socket()
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    claim.bind(("127.0.0.1", 0))
+    return claim
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -1,8 +1,6 @@
 """Real servers for tests: found or skipped, started on a free port, stopped by the test that started them."""
 
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +17,8 @@ from typing import IO, Final, NoReturn, Self
 
 import pytest
 
+from shopfloor.simulators import databases
 from shopfloor.testing.certificates import Identity
-
-_ADMIN_PATHS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Debian puts servers there; the PATH of an ordinary user leaves them out."""
 
 
 def require_program(name: str, how_to_install: str) -> str:
@@ -31,13 +27,17 @@ def require_program(name: str, how_to_install: str) -> str:
     Skips the test when it is not installed, naming it and how to install it; where the environment
     variable CI is "true" the test fails instead: nothing is left untested there.
     """
-    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_PATHS)))
-    return missing(f"{name} is not installed", how_to_install) if found is None else found
+    path = databases.found(name)
+    return missing(f"{name} is not installed", how_to_install) if path is None else path
 
 
 def missing(what: str, how_to_install: str) -> NoReturn:
     """Skip the test, saying what is missing; fail it where the environment variable CI is "true"."""
-    reason = f"{what}; install it with: {how_to_install}"
+    skipped(str(databases.NotInstalled(what, how_to_install)))
+
+
+def skipped(reason: str) -> NoReturn:
+    """Skip the test for this reason; fail it where the environment variable CI is "true"."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -102,7 +102,7 @@ class ServerProcess:
         host: str = "127.0.0.1",
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
-        within: float = 60.0,
+        within: float = 120.0,
         ready: Callable[[], bool] | None = None,
     ) -> None:
         """Prepare ``command``; nothing runs yet.
@@ -272,7 +272,7 @@ class Postgres(ServerProcess):
     power; the transactions and their recovery are PostgreSQL's own.
     """
 
-    HOW_TO_INSTALL: Final = "apt-get install postgresql"
+    HOW_TO_INSTALL: Final = databases.POSTGRES
 
     def __init__(self, *, identity: Identity | None = None, access: str = "", options: Sequence[str] = ()) -> None:
         """Make a cluster; nothing runs yet.
@@ -280,24 +280,15 @@ class Postgres(ServerProcess):
         ``identity`` is the server's certificate and turns TLS on. ``access`` are lines for pg_hba.conf that stand
         before the one that lets everybody in; ``options`` are further settings, ``name=value``.
         """
-        programs = _postgres_programs()
         port = free_port()
         # In the system's folder for temporary files: the server's user may not enter a folder of this user's.
         self._home = tempfile.TemporaryDirectory(prefix="shopfloor-postgres-")
         data = Path(self._home.name) / "data"
-        user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-        as_user: list[str | Path] = []
-        if os.geteuid() == 0:  # it refuses to run as root
-            os.chown(self._home.name, user.pw_uid, user.pw_gid)
-            as_user = [
-                require_program("setpriv", "apt-get install util-linux"),
-                f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
-            ]  # fmt: skip
-        subprocess.run(  # noqa: S603  # a fixed program
-            [*as_user, programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
-             "--locale=C.UTF-8"],
-            check=True, capture_output=True, cwd="/",
-        )  # fmt: skip
+        try:
+            programs = databases.postgres_programs()
+            served = databases.postgres_cluster(Path(self._home.name), "-A", "trust")
+        except databases.NotInstalled as error:
+            skipped(str(error))
         (data / "pg_hba.conf").write_text(f"{access}\nhost all all 127.0.0.1/32 trust\nlocal all all trust\n")
         settings = ["fsync=off", "full_page_writes=off", "max_connections=50", *options]
         if identity is not None:
@@ -305,11 +296,11 @@ class Postgres(ServerProcess):
                 target = data / f"server.{name}"
                 target.write_bytes(Path(file).read_bytes())
                 target.chmod(0o600)
-                if as_user:
-                    os.chown(target, user.pw_uid, user.pw_gid)
+                owner = data.stat()
+                os.chown(target, owner.st_uid, owner.st_gid)
             settings += ["ssl=on", "ssl_cert_file=server.certificate", "ssl_key_file=server.key"]
         command = [
-            *as_user, programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", self._home.name,
+            *served, "-p", str(port), "-h", "127.0.0.1", "-k", self._home.name,
             *(part for setting in settings for part in ("-c", setting)),
         ]  # fmt: skip
         ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
@@ -351,12 +342,6 @@ class Postgres(ServerProcess):
                 self.wait(within)
 
 
-def _postgres_programs() -> Path:
-    """The folder of the newest PostgreSQL's programs: Debian puts them beside all paths."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else Path(require_program("initdb", Postgres.HOW_TO_INSTALL)).resolve().parent
-
-
 def _password_file(folder: Path, users: Mapping[str, str]) -> Path:
     program = require_program("mosquitto_passwd", Mosquitto.HOW_TO_INSTALL)
     file = folder / "passwords"
@@ -375,29 +360,25 @@ class MariaDb(ServerProcess):
     transactions and their recovery are InnoDB's own.
     """
 
-    HOW_TO_INSTALL: Final = "apt-get install mariadb-server"
+    HOW_TO_INSTALL: Final = databases.MARIADB
 
     def __init__(self, folder: Path, *, identity: Identity | None = None, options: Sequence[str] = ()) -> None:
         """Make a data directory in ``folder``, which must exist; nothing runs yet.
 
         ``identity`` is the server's certificate and turns TLS on; ``options`` are further ones of its command line.
         """
-        install = require_program("mariadb-install-db", self.HOW_TO_INSTALL)
-        program = require_program("mariadbd", self.HOW_TO_INSTALL)
+        small = ("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M")
+        try:
+            served = databases.mariadb_data(folder, *small, login="normal")
+        except databases.NotInstalled as error:
+            skipped(str(error))
         data, port = folder / "data", free_port()
-        small = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M"]
-        user = ["--user=root"] if os.geteuid() == 0 else []
-        subprocess.run(  # noqa: S603  # a fixed program
-            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-             "--skip-test-db", *small, *user],
-            check=True, capture_output=True,
-        )  # fmt: skip
         tls = [] if identity is None else [f"--ssl-cert={identity.certificate}", f"--ssl-key={identity.key}"]
         command = [
-            program, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
+            *served, f"--port={port}", "--bind-address=127.0.0.1",
             "--socket=s", f"--pid-file={data}/pid",  # in the data directory; a full path may be too long for a socket
             "--skip-log-bin", "--skip-name-resolve", "--innodb-flush-method=nosync", "--sync-frm=0",
             "--innodb-doublewrite=0",
-            *small, *user, *tls, *options,
+            *tls, *options,
         ]  # fmt: skip
         super().__init__(command, port)

@@ -85,7 +85,7 @@ class JournalContract(ABC):
             await asyncio.sleep(0)
             assert not waiting.done()
             offset = await journal.append(_batch(1))
-            assert [entry.offset for entry in await asyncio.wait_for(waiting, 10)] == [offset]
+            assert [entry.offset for entry in await asyncio.wait_for(waiting, 60)] == [offset]
 
     async def test_a_cancelled_read_loses_nothing(self, tmp_path: Path) -> None:
         """What comes after the cancellation is given to the next read."""
@@ -307,7 +307,7 @@ class JournalContract(ABC):
             assert not (await asyncio.wait({waiting}, timeout=0.3))[0], "a full journal took a batch"
             last = 0
             while not waiting.done():
-                (entry,) = await asyncio.wait_for(sink.read(most_samples=1), 10)
+                (entry,) = await asyncio.wait_for(sink.read(most_samples=1), 60)
                 await sink.commit(
                     entry.offset, [Tally(entry.offset, entry.source, "delivered", entry.samples, entry.received)]
                 )
@@ -330,7 +330,7 @@ class JournalContract(ABC):
             assert all(row.reason for row in rows if row.outcome == "dropped")
             sources: set[str] = set()
             while "$journal" not in sources:
-                sources |= {entry.source for entry in await asyncio.wait_for(sink.read(), 10)}
+                sources |= {entry.source for entry in await asyncio.wait_for(sink.read(), 60)}
 
     async def test_closing_twice_does_no_harm_and_ends_appends(self, tmp_path: Path) -> None:
         """After closing nothing is taken: the source must not believe it durable."""
@@ -365,7 +365,7 @@ def _telling() -> Batch:
 async def _read(reader: Reader, number: int) -> list[Entry]:
     entries: list[Entry] = []
     while len(entries) < number:
-        more = await asyncio.wait_for(reader.read(), 10)
+        more = await asyncio.wait_for(reader.read(), 60)
         assert more, "a read gives at least one entry"
         entries.extend(more)
     return entries

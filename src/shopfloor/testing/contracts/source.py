@@ -80,8 +80,13 @@ class SourceContract(ABC):
 
     redelivers: ClassVar[bool] = False
     """Whether the other side gives again what was yielded and not acknowledged (MQTT QoS 1, Kafka, files)."""
-    patience: ClassVar[float] = 30.0
+    patience: ClassVar[float] = 60.0
     """Seconds after which the source must have noticed that the other side is away."""
+    hasty: bool = False
+    """Whether the test at hand takes the other side away: a rig may give the source a short timeout then.
+
+    All others want a long one: on a busy machine the other side may need some seconds for an answer.
+    """
 
     @abstractmethod
     def rig(self, folder: Path) -> AbstractAsyncContextManager[SourceRig]:
@@ -145,9 +150,9 @@ class SourceContract(ABC):
 
     async def test_unavailable_when_the_other_side_goes(self, tmp_path: Path) -> None:
         """A lost connection ends ``batches`` with Unavailable, entering fails with it, and later it works again."""
+        self.hasty = True
         async with self.rig(tmp_path) as rig:
-            async with rig.source:
-                await self._lost(rig, rig.lose)
+            await self._lost(rig, rig.lose)
             with pytest.raises(Unavailable):
                 async with asyncio.timeout(self.patience), rig.source:
                     pytest.fail("the source was entered although the other side is away")
@@ -156,14 +161,14 @@ class SourceContract(ABC):
 
     async def test_a_pulled_cable_is_noticed(self, tmp_path: Path) -> None:
         """When nothing arrives and nothing closes, ``batches`` raises Unavailable in time."""
+        self.hasty = True
         async with self.rig(tmp_path) as rig:
 
             async def cut() -> None:
                 if not await rig.freeze():
                     pytest.skip("this rig cannot cut a cable")
 
-            async with rig.source:
-                await self._lost(rig, cut)
+            await self._lost(rig, cut)
             await rig.restore()
             await self._back(rig)
 
@@ -238,13 +243,29 @@ class SourceContract(ABC):
         return found
 
     async def _lost(self, rig: SourceRig, lose: Callable[[], Awaitable[None]]) -> None:
-        async with aclosing(rig.source.batches()) as batches:
-            await rig.change()
-            await asyncio.wait_for(anext(batches), self.patience)
-            await lose()
-            with pytest.raises(Unavailable) as lost:
-                await asyncio.wait_for(_exhausted(batches), self.patience)
-            assert str(lost.value)
+        """Read until something came, lose the other side, and hear of it.
+
+        Where the other side needs longer for the first than a hasty source waits, it is tried again, as the pipeline
+        does; once it is taken away nothing is.
+        """
+
+        async def heard() -> bool:
+            came = False
+            try:
+                async with rig.source, aclosing(rig.source.batches()) as batches:
+                    await rig.change()
+                    await asyncio.wait_for(anext(batches), self.patience)
+                    came = True
+                    await lose()
+                    with pytest.raises(Unavailable) as lost:
+                        await asyncio.wait_for(_exhausted(batches), self.patience)
+                    assert str(lost.value)
+            except Unavailable:
+                if came:
+                    raise
+            return came
+
+        await until(heard, "the source says that it lost the other side", self.patience)
 
     async def _back(self, rig: SourceRig) -> None:
         async def entered() -> bool:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within: float = 30.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within: float = 60.0) -> None:
     """Wait until the condition holds; fail the test with ``what`` after ``within`` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -28,7 +28,7 @@ class Leftovers:
         self._tasks = asyncio.all_tasks()
         self._connections = _connections()
 
-    async def none(self, within: float = 5.0) -> None:
+    async def none(self, within: float = 30.0) -> None:
         """Fail the test if a task or a connection that began since is still there after ``within`` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
