@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import duckdb
@@ -22,7 +23,7 @@ import pytest
 from shopfloor.journal import SqliteJournal, balances
 from shopfloor.pipeline import Pipeline
 from shopfloor.samples import Batch, Command, Quality, Sample, Unavailable
-from shopfloor.sources import files_text
+from shopfloor.sources import files_folder, files_text
 from shopfloor.sources.files import FilesConfig, FilesSource
 from shopfloor.sources.files_folder import Found
 from shopfloor.testing.contracts import SourceContract, SourceRig, until
@@ -199,14 +200,50 @@ async def test_rows_without_a_time_have_that_of_the_file(tmp_path: Path) -> None
 
 
 async def test_a_file_that_is_written_slowly_is_read_once_and_whole(tmp_path: Path) -> None:
-    """Another process writes half a row, pauses, writes on: nothing is read before it has settled."""
-    parts = ("printf 'time,x\\n1767592800000,1'", "sleep 0.3", "printf '2\\n1767592801000,'", "sleep 0.3", "printf 34")
-    script = "; ".join((f"exec > '{tmp_path}/slow.csv'", *parts))
-    writer = await asyncio.create_subprocess_exec("sh", "-c", script)
+    """Another process writes half a row, pauses for almost as long as ``settle``, writes on: nothing is read early.
+
+    The folder's clock stands still but for what the test adds: a slow machine must not make the writer's pauses longer.
+    """
+    clock, looks, path = SimpleNamespace(now=0.0), count(), tmp_path / "slow.csv"
     source = config(tmp_path, settle="1 s").build()
-    async with source:
-        found = await read(source, 2)
-        assert [s.value for s in found] == [12, 34]
+    look, looked = source._folder.settled, -1
+
+    def counted() -> list[Found]:
+        nonlocal looked
+        looked = next(looks)
+        return look()
+
+    async def let_it_look() -> None:
+        enough = looked + 2
+        await until(lambda: looked >= enough, "the source looked through its folder")
+
+    with path.open("wb") as file:
+        writer = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE, stdout=file)
+    assert writer.stdin is not None
+    with (
+        patch.object(files_folder, "time", SimpleNamespace(monotonic=lambda: clock.now)),
+        patch.object(source._folder, "settled", counted),
+    ):
+        async with source, aclosing(source.batches()) as batches, asyncio.timeout(60):
+            following, written = asyncio.ensure_future(anext(batches)), 0
+            for part in (b"time,x\n1767592800000,1", b"2\n1767592801000,", b"34"):
+                writer.stdin.write(part)
+                written += len(part)
+                await until(lambda: path.stat().st_size == written, "the writer wrote its part")  # noqa: B023  # at once
+                await let_it_look()
+                clock.now += 0.9
+                await let_it_look()
+                assert not following.done()
+            clock.now += 0.1
+            assert [*(await following).values] == [12, 34]
+            assert path.exists(), "not acknowledged yet"
+            following = asyncio.ensure_future(anext(batches))
+            await until(lambda: not path.exists(), "it was moved away")
+            await let_it_look()
+            assert not following.done()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+    writer.stdin.close()
     assert await writer.wait() == 0
 
 
