@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shopfloor.journal import SqliteJournal, balances
-from tests.pipeline.hands import Bench, until
+from tests.pipeline.hands import Bench, ShelfConfig, Sum, SumConfig, state, until
 
 DAY = 86_400 * 10**9
 
@@ -58,3 +58,42 @@ async def test_a_journal_that_came_back_from_a_backup_goes_on(bench: Bench, tmp_
     shutil.copy(backup, journal)
     await delivered(bench, 6.0)
     await delivered(bench, 7.0)
+
+
+async def test_a_name_that_was_something_else_before_is_said(bench: Bench) -> None:
+    """A sink took a processor's name, or the reverse: no bug for ever, but the way out."""
+    bench.store.own_position = True
+    sink = ShelfConfig(name="sum", type="shelf", store=bench.store)
+    async with bench.running(processors=[SumConfig(name="sum")]) as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0, 1.0], "the value and its sum")
+    async with bench.running(sinks=[sink]) as pipeline:
+        await until(lambda: state(pipeline, "sum") == "misconfigured", "the sink says it")
+        error = next(c.last_error for c in pipeline.components() if c.name == "sum")
+    assert error.startswith("the journal knows sum as something else")
+    assert error.endswith("shopfloor ledger forget sum")
+    journal = await SqliteJournal.open(bench.folder / "journal.db")
+    assert await journal.forget("sum")
+    await journal.close()
+    async with bench.running(sinks=[sink]) as pipeline:
+        bench.machine.give(2.0)
+        await until(lambda: 2.0 in bench.store.values, "what is new is delivered")
+
+
+async def test_a_processor_with_the_name_of_a_sink_is_said(bench: Bench) -> None:
+    class Strict(Sum):
+        def restore(self, state: bytes) -> None:
+            raise ValueError(f"{state!r} is no sum")
+
+    class StrictConfig(SumConfig):
+        def build(self) -> Sum:
+            return Strict()
+
+    bench.store.own_position = True
+    async with bench.running(sinks=[ShelfConfig(name="sum", type="shelf", store=bench.store)]) as pipeline:
+        bench.machine.give(1.0)
+        await until(lambda: bench.store.values == [1.0], "delivered")
+        await until(lambda: all(c.lag_entries == 0 for c in pipeline.components()), "the commit")
+    async with bench.running(sinks=[], processors=[StrictConfig(name="sum")]) as pipeline:
+        await until(lambda: state(pipeline, "sum") == "misconfigured", "the processor says it")
+        assert "is no sum" in next(c.last_error for c in pipeline.components() if c.name == "sum")

@@ -6,16 +6,13 @@ from collections.abc import Iterator
 import pymysql
 import pytest
 
-from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
+from shopfloor.samples import Misconfigured, Unavailable
 from shopfloor.sinks import mysql as module, mysql_tables
-from shopfloor.sinks.mysql import MysqlConfig
 from shopfloor.sinks.sql.tables import SCHEMA
 from shopfloor.testing.contracts import until
 from shopfloor.testing.programs import MariaDb
-from tests.sinks.mysql import NOW, Client
-from tests.sinks.older_tables import NEW_IN_2, first
-
-CLOSED = '{"end": "2026-01-05T07:00:00Z", "day": "2026-01-05", "good": 7, "scrap": 3, "state_coverage": 0.5}'
+from tests.sinks.mysql import Client
+from tests.sinks.older_tables import NEW_IN_2, batch, entered, first, probed
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
 @pytest.fixture
 def client(server: MariaDb) -> Client:
     return Client(server.port)
-
-
-def batch(offset: int) -> Batch:
-    return Batch.of("press", NOW, [Sample("m/kpi/hour", NOW + offset * 10**9, CLOSED)])
-
-
-async def entered(one: MysqlConfig) -> None:
-    async with one.build():
-        pass
-
-
-async def probed(one: MysqlConfig) -> None:
-    async with one.probe():
-        pass
 
 
 @pytest.fixture

@@ -2,29 +2,12 @@
 
 import pytest
 
-from shopfloor.samples import Batch, Misconfigured, Sample
+from shopfloor.samples import Misconfigured
 from shopfloor.sinks import postgres as module, postgres_tables
-from shopfloor.sinks.postgres import PostgresConfig
 from shopfloor.sinks.sql.tables import SCHEMA
 from shopfloor.testing.programs import Postgres
-from tests.sinks.older_tables import NEW_IN_2, first
-from tests.sinks.postgres import NOW, Client, config
-
-CLOSED = '{"end": "2026-01-05T07:00:00Z", "day": "2026-01-05", "good": 7, "scrap": 3, "state_coverage": 0.5}'
-
-
-def batch(offset: int) -> Batch:
-    return Batch.of("press", NOW, [Sample("m/kpi/hour", NOW + offset * 10**9, CLOSED)])
-
-
-async def entered(one: PostgresConfig) -> None:
-    async with one.build():
-        pass
-
-
-async def probed(one: PostgresConfig) -> None:
-    async with one.probe():
-        pass
+from tests.sinks.older_tables import NEW_IN_2, batch, entered, first, probed
+from tests.sinks.postgres import Client, config
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal
 
 from shopfloor.journal import Entry, Journal, Reader, Tally
 from shopfloor.pipeline.live import Live
-from shopfloor.pipeline.runner import Runner
+from shopfloor.pipeline.runner import Runner, was_another
 from shopfloor.pipeline.selection import Selection
 from shopfloor.plant import ProcessorConfig
 from shopfloor.samples import Batch, Sample
@@ -54,7 +54,10 @@ class ProcessorRunner(Runner):
         reader.rewind()
         processor = self._build()
         if reader.state:
-            processor.restore(reader.state)
+            try:
+                processor.restore(reader.state)
+            except (ValueError, KeyError, TypeError) as error:
+                raise was_another(self.name, error) from error
         self._folded, self._tallies, self._store_at = reader.position, [], 0.0
         self._given = max(await self._output_until(), reader.position)
         self.running()

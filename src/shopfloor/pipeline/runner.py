@@ -246,6 +246,14 @@ class Runner(ABC):
         self._enter(state)
 
 
+def was_another(name: str, why: Exception) -> Misconfigured:
+    """What to raise when the journal's state of a component is none of its kind: its name was another's before."""
+    return Misconfigured(
+        f"the journal knows {name} as something else, whose state it cannot go on with ({why}); give it another "
+        f"name, or forget what it was while Shopfloor is stopped: shopfloor ledger forget {name}"
+    )
+
+
 def _said(seconds: float) -> str:
     """How long, for people: after days nobody wants milliseconds."""
     if seconds < _A_MINUTE:

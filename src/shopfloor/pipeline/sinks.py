@@ -10,8 +10,9 @@ import structlog
 
 from shopfloor.historian.base import Historian
 from shopfloor.journal import Entry, Journal, Reader, Tally
+from shopfloor.journal.base import AT_ONCE, READS_UNDER_WAY
 from shopfloor.pipeline.reasons import kind_of
-from shopfloor.pipeline.runner import Runner
+from shopfloor.pipeline.runner import Runner, was_another
 from shopfloor.pipeline.selection import Selection
 from shopfloor.plant import HistorianConfig, SinkConfig
 from shopfloor.samples import Batch, Rejected, Unavailable
@@ -23,8 +24,9 @@ logger: Final = structlog.get_logger("shopfloor.pipeline")
 KEPT: Final = ("*", "$source/*", "$edit/*", "$journal/*")
 """What a historian keeps: every tag, when each source was connected, what people said of stops, and what the journal
 had to drop or to thin."""
-COMMITS_UNDER_WAY: Final = 4
-"""Commits of a position that may be on their way to the disk while the sink goes on."""
+COMMITS_UNDER_WAY: Final = READS_UNDER_WAY - 2
+"""Commits of a position that may be on their way to the disk while the sink goes on: before it waits for one, one more
+is under way, and a read that was delivered in part."""
 _MUCH: Final = 1000
 """Samples from which on it is a backlog, which waits for its turn."""
 MAINTAIN_EVERY: Final = 60.0
@@ -37,7 +39,7 @@ class SinkRunner(Runner):
     """One sink of the plant file."""
 
     kind: ClassVar[Literal["sink", "historian"]] = "sink"
-    at_once: ClassVar[int] = 20_000
+    at_once: ClassVar[int] = AT_ONCE
     """Samples that are read, and offered, at once: what a sink does with them all must not take long."""
 
     def __init__(
@@ -121,7 +123,10 @@ class SinkRunner(Runner):
         A sink that holds more than the journal has ever had got it of another journal: one that was younger by a clock
         that is behind now, or this one before it came back from a backup. It would take all that is below for known.
         """
-        known, head = int(reader.state or b"0"), self._journal.head
+        try:
+            known, head = int(reader.state or b"0"), self._journal.head
+        except ValueError as error:
+            raise was_another(self.name, error) from error
         shift = known
         if held - known > head:
             # Of a journal that it has met, it holds what waits; of one that is new to it, nothing.

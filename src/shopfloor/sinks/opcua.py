@@ -26,7 +26,7 @@ from shopfloor.plant.machine import Machine
 from shopfloor.protocols.opcua_security import ClientTrust, Identity, identity
 from shopfloor.protocols.opcua_session import ModeName, PolicyName
 from shopfloor.protocols.opcua_values import OVERFLOW, overflowed, quality, status_of
-from shopfloor.samples import Batch, Rejected, Sample, TagInfo, Unavailable
+from shopfloor.samples import Batch, Rejected, Sample, TagInfo, Unavailable, Value
 from shopfloor.seams import Connection, Inbox, Sink
 from shopfloor.sinks.opcua_commands import Writes
 from shopfloor.sinks.opcua_machinery import DI, LIVE, MACHINERY, Machinery
@@ -395,8 +395,8 @@ class OpcUaSink(Sink):
         )
         if writes is not None:
 
-            async def write(session: str, who: str, tag: str, value: object, asked: int) -> int:
-                written = asyncio.run_coroutine_threadsafe(writes.write(session, who, tag, value, asked), loop)  # type: ignore[arg-type]
+            async def write(session: str, who: str, tag: str, value: Value, asked: int) -> int:
+                written = asyncio.run_coroutine_threadsafe(writes.write(session, who, tag, value, asked), loop)
                 return await asyncio.wrap_future(written)
 
             door.write = write

@@ -29,6 +29,7 @@ class Monitoring(MonitoredItemService):
         self._queue: object = None
         self._waiting = 0
         self._enqueue = subscription.enqueue_datachange_event
+        # asyncua makes the subscription itself and takes no other class for it
         subscription.enqueue_datachange_event = self._enqueue_within  # type: ignore[method-assign]
 
     async def _enqueue_within(self, mid: int, eventdata: ua.MonitoredItemNotification, maxsize: int) -> None:
