@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ import pymysql
 import pytest
 from click.testing import CliRunner
 
-from shopfloor.chaos import FAULTS, Fault, experiment
-from shopfloor.chaos.databases import KINDS, PostgreSql
+from shopfloor.chaos import FAULTS, Fault, databases, experiment
+from shopfloor.chaos.databases import KINDS, Database, PostgreSql
 from shopfloor.chaos.experiment import Count, Finding, experiments
 from shopfloor.chaos.faults import chosen, missing
 from shopfloor.chaos.report import as_text
 from shopfloor.chaos.stage import Stage
 from shopfloor.cli import shopfloor
-from shopfloor.samples import Misconfigured
+from shopfloor.plant import parse
+from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
 from shopfloor.simulators.databases import NotInstalled
 from shopfloor.sinks.sql.tables import HISTORY
 from shopfloor.testing.programs import skipped
@@ -89,6 +91,41 @@ def seen(finding: Any) -> Sequence[str]:
     return [re.sub(r"\d+", "N", words) for words in finding["seen"]]
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_a_sink_that_was_away_when_its_transaction_is_awaited_comes_back(
+    place: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Database]
+) -> None:
+    """It has to take its position over first, and who waits for its transaction has a lock on that."""
+    monkeypatch.setattr(databases, "_COMES_WITHIN", 45.0)
+    database = kind(place)
+    monkeypatch.setenv(database.variable, database.password)
+    text = f"plant: {{site: chaos}}\nsinks:{database.lines(database.port)}"
+    config = parse(text, "plant.yaml", place).sinks[0]
+    entry = count(1)
+
+    async def deliver() -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                async with config.build() as sink:
+                    while True:
+                        await sink.write(next(entry), Batch.of("cmm", 1, [Sample("cmm-1/length", 1, 1.0)]))
+            await asyncio.sleep(0.1)
+
+    try:
+        await database.start()
+        async with config.build():
+            pass
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            awaited = group.create_task(database.end_session())
+            while await database._ask(f"{database._position} SKIP LOCKED"):
+                await asyncio.sleep(0.05)
+            delivering = group.create_task(deliver())
+            assert "ended while its transaction was open" in await awaited
+            delivering.cancel()
+    finally:
+        await database.stop()
+
+
 async def _forget_and_double(stage: Stage) -> None:
     """Once a new part is everywhere, the MES forgets all and gets the last one twice, and PostgreSQL loses all.
 
@@ -147,9 +184,9 @@ async def test_a_loss_a_double_and_a_delay_are_seen(place: Path, monkeypatch: py
     assert postgres.lost > 0
     assert postgres.doubled == 0
     assert mysql.doubled >= 6
-    for count in finding.counts:
-        assert count.held + count.lost == finding.measured
-    assert finding.lost == sum(count.lost for count in finding.counts)
+    for one in finding.counts:
+        assert one.held + one.lost == finding.measured
+    assert finding.lost == sum(one.lost for one in finding.counts)
     assert finding.delayed > 0, "MariaDB was away, and nobody had said that it would be"
     assert not finding.sound
 

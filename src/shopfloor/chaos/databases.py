@@ -33,6 +33,8 @@ _LOOK_EVERY: Final = 0.2
 """MariaDB says the same of its transactions again when it is asked twice within a tenth of a second."""
 _COMES_WITHIN: Final = 90.0
 """Seconds in which a sink has to begin a transaction: it may be about to come back."""
+_HELD: Final = 3.0
+"""Seconds after which the position is let go for a moment: a sink that was away takes it over before it writes."""
 _TRIES: Final = 30
 _TIMEOUT: Final = 4
 """Of the sinks, seconds."""
@@ -248,16 +250,16 @@ class Database(ABC):
 
         A session of our own locks the position's row. The sink has then written its samples and waits for that lock,
         which PostgreSQL shows in pg_stat_activity and pg_blocking_pids, MariaDB in information_schema.innodb_trx. It
-        began to wait after we had last asked and not seen it, so it is known how long it certainly waits on.
+        began to wait after we had last asked and not seen it, so it is known how long it certainly waits on. A sink
+        that was away waits for the lock with nothing written, and would do so for ever if it were never let go.
         Raises Unavailable when no transaction comes.
         """
         lock = await asyncio.to_thread(self._connect)
         try:
             (holder,), *_ = await asyncio.to_thread(_asked, lock, self._mine)
-            await asyncio.to_thread(_asked, lock, "BEGIN")
             before = time.monotonic()
-            deadline = before + _COMES_WITHIN
-            await asyncio.to_thread(_asked, lock, self._position)
+            deadline, release = before + _COMES_WITHIN, before + _HELD
+            await asyncio.to_thread(_asked, lock, "BEGIN", self._position)
             while True:
                 asking = time.monotonic()
                 if rows := await self._ask(self._waiting, holder):
@@ -265,6 +267,11 @@ class Database(ABC):
                 if asking > deadline:
                     raise Unavailable(f"the sink {self.name} began no transaction for {_COMES_WITHIN:g} s")
                 before = asking
+                if asking > release:
+                    await asyncio.to_thread(_asked, lock, "ROLLBACK")
+                    await asyncio.sleep(_LOOK_EVERY)
+                    before, release = (now := time.monotonic()), now + _HELD
+                    await asyncio.to_thread(_asked, lock, "BEGIN", self._position)
                 await asyncio.sleep(_LOOK_EVERY)
             yield Open(rows[0][0], before + _WAITS)
         finally:
@@ -373,9 +380,11 @@ _SINK: Final = f"""
 """
 
 
-def _asked(link: Any, statement: str) -> Rows:
+def _asked(link: Any, *statements: str) -> Rows:
+    """What the last of these gives."""
     with link.cursor() as cursor:
-        cursor.execute(statement)
+        for statement in statements:
+            cursor.execute(statement)
         rows: Rows = cursor.fetchall() if cursor.description else ()
         return rows
 
