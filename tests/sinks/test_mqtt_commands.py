@@ -239,8 +239,8 @@ console: null
 """
 ALLOWED = """
   allow:
-    - {tag: press-1/SP, range: [0, 80]}
-    - {tag: press-1/Start, momentary: true}
+    - {tag: press-1/SP, range: [0, 80], expires: 60 s}
+    - {tag: press-1/Start, momentary: true, lease: 60 s, expires: 60 s}
 """
 
 

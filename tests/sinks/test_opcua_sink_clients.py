@@ -387,8 +387,8 @@ sinks:
     memory: memory
 commands:
   allow:
-    - {{tag: press-1/SP, range: [0, 80]}}
-    - {{tag: press-1/Start, momentary: true, lease: 10 s}}
+    - {{tag: press-1/SP, range: [0, 80], expires: 60 s}}
+    - {{tag: press-1/Start, momentary: true, lease: 10 s, expires: 60 s}}
 journal: {{path: journal.db}}
 console: null
 """

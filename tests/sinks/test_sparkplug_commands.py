@@ -246,8 +246,8 @@ sinks:
      tags: ["press-1/*"], memory: memory}}
 commands:
   allow:
-    - {{tag: press-1/SP, range: [0, 80]}}
-    - {{tag: press-1/Start, momentary: true}}
+    - {{tag: press-1/SP, range: [0, 80], expires: 60 s}}
+    - {{tag: press-1/Start, momentary: true, lease: 2 s, expires: 60 s}}
 console: null
 """
 
@@ -284,7 +284,7 @@ sources:
   - {{name: floor, type: sparkplug, host_id: mes, servers: "mqtt://127.0.0.1:{port}"}}
 commands:
   allow:
-    - {{tag: bremen/edge/press-1/SP, range: [0, 80]}}
+    - {{tag: bremen/edge/press-1/SP, range: [0, 80], expires: 60 s}}
 console: null
 """
 
