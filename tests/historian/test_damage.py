@@ -42,7 +42,7 @@ async def offsets(historian: DuckDbHistorian) -> Counter[int]:
 async def test_killed_at_any_moment_every_entry_is_there_exactly_once(tmp_path: Path) -> None:
     """A kill -9 while it writes, closes generations, compacts and merges; then again, on the same files."""
     chance = random.Random(7)
-    for _ in range(8):
+    for _ in range(5):
         process = subprocess.Popen(  # noqa: ASYNC220  # the test has nothing else to do
             [sys.executable, child.__file__, str(tmp_path)], stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -130,7 +130,7 @@ def test_late_and_out_of_order_gives_the_same(
     assert window(fed(spec(), said, counted, lost), Planned({}), 0, NOW) == in_order
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(told_states, told_counts, losses, st.tuples(st.integers(0, NOW - 1), states, st.booleans()))
 def test_what_a_late_sample_changes_is_announced(
     said: list[Told], counted: list[Told], lost: list[int], late: tuple[int, int, bool]

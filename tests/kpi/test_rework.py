@@ -97,7 +97,7 @@ def test_units_become_what_people_say_each_where_it_was_made(
     assert whole.ideal == before.ideal
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(units, said, st.tuples(st.integers(0, NOW - 1), st.integers(1, 5)))
 def test_what_a_late_unit_changes_is_announced(
     made: list[Unit], judged: list[tuple[int, int, int, bool, str]], late: tuple[int, int]

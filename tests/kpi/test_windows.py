@@ -139,7 +139,7 @@ def tell(facts: Facts, what: Any, time: int, value: int) -> Touched | None:
     return facts.take(what, time, value, "plc") if what in facts.lines else None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(often, st.sampled_from([None, 200 * 10**9]), st.sampled_from(ROLES), st.sampled_from([7, 31, 200]))
 def test_the_running_cell_is_what_one_would_find_who_looks_for_the_first_time(
     told: list[tuple[int, str, int, int]], stale: int | None, roles: dict[Role, str], every: int

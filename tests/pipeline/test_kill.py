@@ -18,8 +18,8 @@ from shopfloor.pipeline import Pipeline
 from tests.pipeline.hands import until
 from tests.pipeline.plc import Plc
 
-KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "100"))
-"""A hundred by default, divided between the plants; a soak sets more."""
+KILLS = int(os.environ.get("SHOPFLOOR_KILLS", "48"))
+"""By default, divided between the plants; a soak sets more."""
 SEEDS = (7, 11, 13, 17)
 """Of as many plants: they are killed side by side where tests run so."""
 END = 2**62
