@@ -8,14 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shopfloor.journal import Entry, Reader, SqliteJournal, Tally, balances, salvage as salvaging, writer as writing
-from shopfloor.journal.writer import Fresh, Work, Writer
+from shopfloor.journal.work import Fresh, Work
+from shopfloor.journal.writer import Writer
 from shopfloor.samples import Batch, Unavailable
 
 BEGIN = 1_767_592_800_000_000_000
@@ -275,6 +276,48 @@ async def test_housekeeping_that_fails_counts_nothing_and_is_said_once(
     assert not await missing(journal)
     await journal.close()
     assert capsys.readouterr().out.count("housekeeping") <= 2
+
+
+async def test_what_was_dropped_is_marked_or_was_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk refuses the entry that says so: as many samples are in gap markers as the ledger has dropped."""
+    monkeypatch.setattr(writing, "LOOK_SECONDS", 0.0)
+    journal = await SqliteJournal.open(tmp_path / "journal.db", 2 * 10**6, "oldest")
+    await journal.reader("sink")
+    quick = await journal.reader("quick")
+    plain, refused, marked = writing._insert, 0, 0
+
+    def insert(db: sqlite3.Connection, rows: Sequence[tuple[int, int, int, int, bytearray]]) -> None:
+        nonlocal refused
+        if rows[0][3] == 1 and refused < 3:  # a marker is one sample
+            refused += 1
+            raise sqlite3.OperationalError("database or disk is full")
+        plain(db, rows)
+
+    async def read_all() -> None:
+        nonlocal marked
+        while quick.lag()[0]:
+            entries = await quick.read()
+            for entry in entries:
+                if entry.source == "$journal" and entry.batch is not None:
+                    marked += json.loads(str(entry.batch.values[0]))["dropped"]["sink"]
+            tallies = [Tally(e.offset, e.source, "delivered", e.samples, e.received) for e in entries]
+            await quick.commit(entries[-1].offset, tallies)
+
+    monkeypatch.setattr(writing, "_insert", insert)
+    async with asyncio.timeout(60):
+        while refused < 3 or not marked:
+            await journal.append(batch(refused, 1000, text="x" * 100))
+            await read_all()
+        while marked != (dropped := await _dropped(journal, "sink")):
+            await asyncio.sleep(0.01)
+            await read_all()
+    assert dropped > 0
+    assert not await missing(journal)
+    await journal.close()
+
+
+async def _dropped(journal: SqliteJournal, reader: str) -> int:
+    return sum(row.samples for row in await journal.ledger() if (row.reader, row.outcome) == (reader, "dropped"))
 
 
 async def test_a_salvage_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

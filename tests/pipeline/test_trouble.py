@@ -11,7 +11,8 @@ import pytest
 from shopfloor.historian.sqlite import SqliteConfig
 from shopfloor.historian.sqlite_store import SqliteHistorian
 from shopfloor.journal import balances
-from shopfloor.journal.writer import Fresh, Work, Writer
+from shopfloor.journal.work import Fresh, Work
+from shopfloor.journal.writer import Writer
 from shopfloor.pipeline import Pipeline, pipeline as pipeline_module, processors, runner, sinks
 from shopfloor.pipeline.backoff import LONGEST_ASKED
 from shopfloor.samples import Batch, Rejected, Unavailable

@@ -24,7 +24,8 @@ from shopfloor.journal.file import PAGE, lock
 from shopfloor.journal.ledger import sums
 from shopfloor.journal.salvage import is_damage
 from shopfloor.journal.window import Window
-from shopfloor.journal.writer import Fresh, Repair, Work, Writer
+from shopfloor.journal.work import Fresh, Repair, Work
+from shopfloor.journal.writer import Writer
 from shopfloor.samples import Batch, Unavailable
 from shopfloor.turns import give_way, hurry
 

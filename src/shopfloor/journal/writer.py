@@ -4,7 +4,6 @@ Everything that waits goes into one transaction and one fsync. Between transacti
 file in small steps, so a commit never waits for housekeeping.
 """
 
-import asyncio
 import contextlib
 import json
 import queue
@@ -27,6 +26,7 @@ from shopfloor.journal.names import Names
 from shopfloor.journal.room import Room
 from shopfloor.journal.salvage import finish, is_damage, is_outside, salvage
 from shopfloor.journal.thinning import Thinning
+from shopfloor.journal.work import Fresh, Repair, Work
 from shopfloor.samples import Batch, Misconfigured, Quality, Unavailable
 
 logger: Final = structlog.get_logger("shopfloor.journal")
@@ -49,52 +49,6 @@ DROP_AGAIN: Final = 60.0
 """Seconds without a drop after which the next one is said again."""
 DEAD_SHARE: Final = 20
 """Over `keep`, the oldest dead letters go until the rest is this part of it."""
-
-
-class Repair:
-    """A wish to salvage the running file: damage was met while reading what ``generation`` opened."""
-
-    __slots__ = ("done", "generation")
-
-    def __init__(self, done: "asyncio.Future[Any]", generation: int) -> None:
-        """``done`` gets None once the file is whole again."""
-        self.done = done
-        self.generation = generation
-
-
-Fresh = list[tuple[Entry, int]]
-"""Entries that have just become durable, each with the bytes of its body."""
-
-
-class Work:
-    """Something for the writer: the batch becomes an entry, then ``apply`` runs, all in one transaction."""
-
-    __slots__ = ("after", "apply", "batch", "body", "done", "failed", "only_awaited")
-
-    def __init__(
-        self,
-        done: "asyncio.Future[Any] | None",
-        batch: Batch | None = None,
-        apply: Callable[[sqlite3.Connection], Any] | None = None,
-        after: "Work | None" = None,
-    ) -> None:
-        """``done`` gets the offset of the batch, or without a batch what ``apply`` returns; None: nobody waits.
-
-        When ``after`` failed, this fails too.
-        """
-        self.done = done
-        self.batch = batch
-        self.apply = apply
-        self.after = after
-        self.failed = False
-        self.only_awaited = False
-        """Whether it is nothing any more once who waits for it was cancelled."""
-        self.body: body.Body | None = None
-
-    @property
-    def withdrawn(self) -> bool:
-        """Whether it is not to be done any more."""
-        return self.only_awaited and self.done is not None and self.done.cancelled()
 
 
 class Writer:
@@ -353,12 +307,15 @@ class Writer:
             self._undo()
             self._not_written(works, error, again=again)
         else:
-            self.names.stored()
-            if fresh:
-                self.head = fresh[-1][0].offset
-            for work in works:
-                work.after = None
-            self._answer(works, results, fresh)
+            self._written(works, results, fresh)
+
+    def _written(self, works: list[Work], results: list[Any], fresh: Fresh) -> None:
+        self.names.stored()
+        if fresh:
+            self.head = fresh[-1][0].offset
+        for work in works:
+            work.after = None
+        self._answer(works, results, fresh)
 
     def _not_written(self, works: list[Work], error: Exception, *, again: bool) -> None:
         if not isinstance(error, sqlite3.Error | UnicodeDecodeError):
@@ -381,8 +338,14 @@ class Writer:
     def _transact(self, works: list[Work]) -> tuple[list[Any], Fresh]:
         if self._stale:
             self._load()
+        self.db.execute("BEGIN IMMEDIATE")
+        put = self._put(works)
+        self.db.execute("COMMIT")
+        return put
+
+    def _put(self, works: list[Work]) -> tuple[list[Any], Fresh]:
+        """Part of a transaction."""
         db = self.db
-        db.execute("BEGIN IMMEDIATE")
         results: list[Any] = []
         rows: list[tuple[int, int, int, int, bytearray]] = []
         fresh: Fresh = []
@@ -410,7 +373,6 @@ class Writer:
             if work.apply is not None:
                 result = work.apply(db)
                 results[index] = result if work.batch is None else results[index]
-        db.execute("COMMIT")
         return results, fresh
 
     def bury(self, db: sqlite3.Connection, reader: str, dead: Sequence[tuple[int, str, Batch]]) -> None:
@@ -510,12 +472,13 @@ class Writer:
         """Take measurements out of old entries, a step; False when nothing is left that would be worth it."""
         self.db.execute("BEGIN IMMEDIATE")
         thinned = self.thinning.step(self.db, self.trimmed, self.next - 1, self.counts.readers.values())
-        self.db.execute("COMMIT")
+        if thinned is None or not thinned.samples:
+            self.db.execute("COMMIT")
+        else:
+            self._commit_marked("thinned", thinned.first, thinned.last, thinned.samples, THINNED)
         if thinned is None:
             return False
         self._wal_written += thinned.written
-        if thinned.samples:
-            self._mark("thinned", thinned.first, thinned.last, thinned.samples, THINNED)
         return True
 
     def _drop_oldest(self, size: int) -> None:
@@ -535,32 +498,34 @@ class Writer:
         for reader, tallies in dropped.items():
             self.counts.commit(self.db, reader, until, tallies, None)
         self._delete_to(until)
-        self.db.execute("COMMIT")
         if dropped:
+            times = [tally.received for tallies in dropped.values() for tally in tallies]
+            lost = {reader: sum(tally.samples for tally in tallies) for reader, tallies in dropped.items()}
+            self._commit_marked("gap", min(times), max(times), lost, OVER_KEEP)
             self.dropped_to = until
+            self.dropped += max(lost.values())
+            self.dropped_for.update(lost)
+        else:
+            self.db.execute("COMMIT")
         if 0 < freed < size:
             self._next_look = 0.0  # small entries: go on at once
-        if dropped:
-            self._mark_gap(dropped)
 
-    def _mark_gap(self, dropped: dict[str, list[Tally]]) -> None:
-        times = [tally.received for tallies in dropped.values() for tally in tallies]
-        lost = {reader: sum(tally.samples for tally in tallies) for reader, tallies in dropped.items()}
-        self.dropped += max(lost.values())
-        self.dropped_for.update(lost)
-        self._mark("gap", min(times), max(times), lost, OVER_KEEP)
-
-    def _mark(self, what: Literal["gap", "thinned"], first: int, last: int, lost: dict[str, int], reason: str) -> None:
-        """Journal what the history lacks: dropped for each reader, or thinned of each source."""
-        if time.monotonic() - self._said_at[what] >= DROP_AGAIN:
-            done = "drops its oldest entries" if what == "gap" else "keeps fewer of its oldest measurements"
-            logger.warning(f"the journal {done}; the ledger counts them", reason=reason)
-        self._said_at[what] = time.monotonic()
+    def _commit_marked(
+        self, what: Literal["gap", "thinned"], first: int, last: int, lost: dict[str, int], reason: str
+    ) -> None:
+        """Commit together with an entry that says what the history lacks: dropped for readers, thinned of sources."""
         words = "dropped" if what == "gap" else what
         text = json.dumps({"from": first, "to": last, words: lost, "reason": reason})
         now = self.clock()
         marker = Batch("$journal", now, (f"$journal/{what}",), (now,), (text,), (Quality.UNCERTAIN,))
-        self._write([Work(None, marker)])
+        works = self._encode([Work(None, marker)])
+        results, fresh = self._put(works)
+        self.db.execute("COMMIT")
+        self._written(works, results, fresh)
+        if time.monotonic() - self._said_at[what] >= DROP_AGAIN:
+            done = "drops its oldest entries" if what == "gap" else "keeps fewer of its oldest measurements"
+            logger.warning(f"the journal {done}; the ledger counts them", reason=reason)
+        self._said_at[what] = time.monotonic()
 
 
 def _size(path: Path) -> int:
