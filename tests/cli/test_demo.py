@@ -127,7 +127,7 @@ def test_a_simulator_that_is_pulled_away_comes_back_and_nothing_is_lost(tmp_path
             line = next(p for p in children() if "s7" in p[1])
             os.kill(line[0], signal.SIGKILL)
             killed.append(s7["samples"])
-        return bool(killed) and s7["state"] == "running" and s7["samples"] > killed[0] + 60
+        return bool(killed) and delivering(listen) and s7["samples"] > killed[0] + 60
 
     def children() -> list[tuple[int, list[str]]]:
         """The simulators of this test's demo, by their port."""
