@@ -246,6 +246,8 @@ class Request(msgspec.Struct, frozen=True):
     """Of a renewal of a press; grows."""
     who: str = ""
     """The user that the other side knows the sender by; empty: nobody in particular."""
+    left: bool = False
+    """Of a false that nobody sent: the sender is gone, and what it pressed ends with it."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -260,7 +262,7 @@ class Answer(msgspec.Struct, frozen=True):
     detail: str = ""
     """For the engineer."""
     reason: str = ""
-    """Why a press ended (``released``, ``lease ended``, ``connection lost``), or what was wrong in few words."""
+    """Why a press ended (``released``, ``lease ended``, ``connection lost``, ``session ended``); else what was wrong."""
     refusal: str = ""
     """The kind of refusal (``role``, ``range`` …, see ``commands.refusal``) where there was one; not for persons."""
 

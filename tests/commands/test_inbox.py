@@ -195,6 +195,18 @@ async def test_a_lost_connection_lets_go(phone: Phone, shop: Shop) -> None:
     assert {a.reason for a in phone.answers if a.event == "release"} == {"connection lost"}
 
 
+async def test_a_tap_of_somebody_who_is_gone_is_not_carried_out(phone: Phone, shop: Shop) -> None:
+    """Other than a short tap: its false says that nobody is there any more."""
+    phone.inbox.put(Request(START, True, id="p1"), phone.answers.append)
+    phone.inbox.put(Request(START, False, id="p1", left=True), phone.answers.append)
+    await shop.clock.advance(SECOND)
+    assert True not in phone.writes()
+    await phone.say("press-1/Stop", True, id="p2")
+    await phone.say("press-1/Stop", False, id="p2", left=True)
+    assert phone.writes("press-1/Stop") == [True, False]
+    assert phone.answers[-1].reason == "session ended"
+
+
 async def test_it_can_be_pressed_again_at_once(phone: Phone) -> None:
     for _ in range(3):
         await phone.say(START, True)

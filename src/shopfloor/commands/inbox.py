@@ -102,7 +102,12 @@ class CommandInbox:
     def _release(self, request: Request, *, named: bool, answer: Tell) -> None:
         """End a press; only who presses may let go, as far as ids tell."""
         held = self._held.get(request.tag)
-        if held is None or (named and held.press != request.id) or not self._commands.release(held.press, "released"):
+        reason = "session ended" if request.left else "released"
+        if (
+            held is None
+            or (named and held.press != request.id)
+            or not self._commands.release(held.press, reason, by_person=not request.left)
+        ):
             answer(_gone(request))
 
     def _press(self, request: Request, *, named: bool, answer: Tell) -> None:

@@ -73,7 +73,7 @@ class Writes:
         """A client is gone: let go what it holds."""
         for (holder, tag), press in list(self._held.items()):
             if holder == session:
-                self._inbox.put(Request(tag, value=False, id=press.id), _nobody)
+                self._inbox.put(Request(tag, value=False, id=press.id, left=True), _nobody)
 
     async def _ask(self, session: str, who: str, tag: str, value: Value, asked: int) -> Answer:
         key = (session, tag)
