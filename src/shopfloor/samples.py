@@ -262,7 +262,7 @@ class Answer(msgspec.Struct, frozen=True):
     detail: str = ""
     """For the engineer."""
     reason: str = ""
-    """Why a press ended (``released``, ``lease ended``, ``connection lost``, ``session ended``); else what was wrong."""
+    """Why a press ended (``released``, ``lease ended``, ``connection lost``, ``session ended``); or what was wrong."""
     refusal: str = ""
     """The kind of refusal (``role``, ``range`` …, see ``commands.refusal``) where there was one; not for persons."""
 
