@@ -12,7 +12,8 @@ import pytest
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.programs import Mosquitto, ServerProcess, answers, free_port, require_program
 
-LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True)\n"
+# Says so first: who listens may be killed at once.
+LISTEN = "import socket, sys; print('up', flush=True); s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
 
 
 def test_a_program_that_is_missing_skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
