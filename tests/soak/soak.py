@@ -33,8 +33,10 @@ SPEED: Final = 600
 FIRST: Final = 1.0
 """The longest life in seconds, at first: they become longer while too little is delivered in one, else shorter."""
 LONGEST: Final = 20.0
+LONG: Final = 0.1
+"""How many lives may be as long as the longest: so the slowest to start are killed at work, too."""
 MOST: Final = 2 / 3
-"""A life is long enough in which this share of the journal's readers came on; the slowest to start come on in some."""
+"""Any other life is long enough in which this share of the journal's readers came on."""
 SERVER: Final = 0.1
 """How many lives in all see a server killed, too."""
 PATIENCE: Final = 240.0
@@ -120,6 +122,7 @@ class Soak:
         self._moved: Counter[str] = Counter()
         self._at_work = self._servers = self._lives = 0
         self._life_time = FIRST
+        self._slow = any(not one.quick for one in destinations)
 
     async def __aenter__(self) -> Self:
         try:
@@ -175,8 +178,9 @@ class Soak:
         )
         begun = time.monotonic()
         await asyncio.to_thread(process.start)
+        life_time = LONGEST if self._slow and self._chosen.random() < LONG else self._life_time
         # Longer ones more often: what is killed while it starts has delivered nothing yet.
-        ends = begun + self._life_time * self._chosen.random() ** 0.5
+        ends = begun + life_time * self._chosen.random() ** 0.5
         broken = self._victim() if self._chosen.random() < SERVER else None
         if broken is not None:
             await asyncio.sleep((ends - time.monotonic()) * self._chosen.random())
