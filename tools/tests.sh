@@ -10,11 +10,7 @@ if [ -f web/package.json ]; then
 fi
 # Where the environment forbids it, each of some hundred processes would compile all that it imports, for a second.
 export PYTHONDONTWRITEBYTECODE=
-# On a build server a test that fails gets a second look: of some thousand with real servers on few cores one now and then
-# has to wait for longer than it would ever. pytest's summary lists it as RERUN; what is at fault fails twice.
-looks=()
-[ "${CI:-}" != true ] || looks=(--reruns 1 -raR)
 # DuckDB's binding complains on stderr about what is alive when the interpreter ends: leave without that end.
 .venv/bin/python -c 'import os, sys, pytest; code = pytest.main(); sys.stdout.flush(); os._exit(code)' \
-    -n auto --dist worksteal ${looks[@]+"${looks[@]}"} "$@" || failed=$?
+    -n auto --dist worksteal "$@" || failed=$?
 exit "$failed"
