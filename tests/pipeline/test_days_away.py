@@ -173,7 +173,7 @@ async def test_three_days_within_keep_cost_nothing_but_disk(
     """Tried again every 30 s at the latest, one line at each end, everything in order; some 17,000 tries."""
     days = Days(bench, monkeypatch, every=1800)
     async with away_for(bench, days, 3 * DAY, 10**9, "refuse") as (pipeline, _):
-        await until(lambda: days.passed > 2 * DAY, "two of the days")
+        await until(lambda: days.passed > 2 * DAY and days.taken(), "two of the days, and what was given meanwhile")
         looked = await seen(pipeline, days, bench.folder)
         await until(lambda: back(pipeline, bench), "the return")
         rows = await caught_up(pipeline, days)
