@@ -102,7 +102,10 @@ def test_only_the_rows_in_view_exist_and_all_can_be_reached(desktop: Watched, st
 
 def test_the_table_scrolls_by_keyboard(desktop: Watched, stage: Stage) -> None:
     page = desktop.open(stage, "#/tags")
-    page.get_by_role("table", name="Tags").focus()
+    table = page.get_by_role("table", name="Tags")
+    expect(table).to_have_attribute("aria-rowcount", "1010")
+    expect(page.locator("[data-tag]").first).to_be_visible()
+    table.focus()
     page.keyboard.press("End")
     expect(row(page, "press-1/Stop")).to_be_visible()
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import psutil
 import pytest
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace
@@ -466,6 +467,34 @@ async def test_without_a_process_they_are_built_as_ever(program: str, monkeypatc
     space = AddressSpace()
     assert not await opcua_standard.load(space)
     assert not space.keys()
+
+
+async def test_the_standards_nodes_are_whole_though_their_builder_is_stopped_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the midst of a write into a full pipe, and unbuffered, as images for containers like to set it."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    stopped = 0
+
+    async def give_way() -> None:
+        nonlocal stopped
+        await asyncio.sleep(0)
+        if stopped == 20:
+            return
+        stopped += 1
+        (builder,) = (child for child in psutil.Process().children() if opcua_standard.BUILDER in child.cmdline())
+        while builder.status() != psutil.STATUS_SLEEPING:  # little is read ahead: it waits for room in the pipe
+            await asyncio.sleep(0.001)
+        builder.suspend()
+        while builder.status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(0.001)
+        builder.resume()
+
+    monkeypatch.setattr(opcua_standard, "give_way", give_way)
+    space = AddressSpace()
+    assert await opcua_standard.load(space)
+    assert stopped == 20
+    assert len(list(space.keys())) > 6000
 
 
 async def test_the_builder_of_the_standards_nodes_ends_with_who_asked() -> None:

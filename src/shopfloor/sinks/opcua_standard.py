@@ -65,12 +65,18 @@ async def _take(builder: Process, space: AddressSpace) -> None:
 
 
 async def build() -> None:
-    """The builder's part: the nodes to stdout in pieces, each behind its length; a length of 0 is the end."""
+    """The builder's part: the nodes to stdout."""
     server = InternalServer()
     await server.load_standard_address_space()
-    nodes = [(node_id, server.aspace[node_id]) for node_id in server.aspace.keys()]  # noqa: SIM118  # it is no mapping
-    for first in range(0, len(nodes), _PIECE):
-        piece = pickle.dumps(nodes[first : first + _PIECE], pickle.HIGHEST_PROTOCOL)
-        sys.stdout.buffer.write(_LENGTH.pack(len(piece)) + piece)
-    sys.stdout.buffer.write(_LENGTH.pack(0))
-    sys.stdout.buffer.flush()
+    _give([(node_id, server.aspace[node_id]) for node_id in server.aspace.keys()])  # noqa: SIM118  # it is no mapping
+
+
+def _give(nodes: list[tuple[ua.NodeId, NodeData]]) -> None:
+    """In pieces, each behind its length; a length of 0 is the end."""
+    # Not by sys.stdout: unbuffered (PYTHONUNBUFFERED) it leaves out the rest of what could be written in part only, as
+    # when the process is stopped and goes on.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as pipe:
+        for first in range(0, len(nodes), _PIECE):
+            piece = pickle.dumps(nodes[first : first + _PIECE], pickle.HIGHEST_PROTOCOL)
+            pipe.write(_LENGTH.pack(len(piece)) + piece)
+        pipe.write(_LENGTH.pack(0))
