@@ -1,7 +1,6 @@
 """The machine page in a real browser: buttons that act while they are held, and set-points."""
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -31,30 +30,41 @@ def held(page: Page, name: str) -> None:
 def released(page: Page, stage: Stage, name: str, after: int, reason: str) -> None:
     """The button is up, and the record has one press and one release with this reason."""
     expect(button(page, name)).to_contain_text("Press and hold")
-    events = until(lambda: [each for each in stage.audit(after) if each[0] == "release"] and stage.audit(after))
+    events = until(lambda: ends(stage, after) and stage.audit(after))
     assert [event for event, _, _ in events].count("press") == 1
-    releases = [detail for event, _, detail in events if event == "release"]
+    releases = ends(stage, after)
     assert len(releases) == 1
     assert reason in releases[0]
 
 
+def ends(stage: Stage, after: int) -> list[str]:
+    """Why presses ended behind a record's number."""
+    return [detail for event, _, detail in stage.audit(after) if event == "release"]
+
+
+def press_longer_than_a_lease(page: Page, stage: Stage, name: str) -> tuple[int, str, str | None]:
+    """The number of the record before it, and what the button said and was while it was held."""
+    after = stage.last_record()
+    button(page, name).hover()
+    page.mouse.down()
+    until(lambda: "Held" in button(page, name).inner_text() or ends(stage, after))
+    shown = button(page, name).inner_text(), button(page, name).get_attribute("aria-pressed")
+    picture(page, "held")
+    until(lambda: ends(stage, after), 5)
+    page.mouse.up()
+    until(lambda: ends(stage, after))
+    return after, *shown
+
+
 def test_start_and_stop_act_while_they_are_held(machine: Page, stage: Stage) -> None:
     """Held past the lease by renewals, released by letting go; the machine's state follows."""
-    for _ in range(5):  # where the whole machine hangs for seconds, the press ends, as it must
-        after = stage.last_record()
-        button(machine, "Start").hover()
-        machine.mouse.down()
-        held(machine, "Start")
-        picture(machine, "held")
-        before = time.monotonic()
-        while "Held" in button(machine, "Start").inner_text() and time.monotonic() - before <= 5:  # more than a lease
-            time.sleep(0.05)
-        if time.monotonic() - before > 5:
-            break
-        machine.mouse.up()
+    for _ in range(5):  # where the whole machine hangs for seconds, the press ends, as it must: then once more
+        after, said, pressed = press_longer_than_a_lease(machine, stage, "Start")
         expect(button(machine, "Start")).to_contain_text("Press and hold")
-    held(machine, "Start")
-    machine.mouse.up()
+        if any("pointerup" in reason for reason in ends(stage, after)):
+            break
+    assert "Held" in said
+    assert pressed == "true"
     released(machine, stage, "Start", after, "pointerup")
     expect(machine.get_by_text("Released", exact=True)).to_be_visible()
     expect(machine.locator("main")).to_contain_text("running")
