@@ -31,6 +31,7 @@ QUIET: Final = (
     "httpx",
     "httpcore",
     "pycomm3",
+    "psycopg",
     "pymodbus",
     "gmqtt",
     "amqtt",

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -18,14 +19,17 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shopfloor.journal import balances
+from shopfloor.logs import QUIET
 from shopfloor.pipeline import Pipeline
 from shopfloor.pipeline.probe import probe
 from shopfloor.plant import PlantError, parse
 from shopfloor.plant.components import FromEnvironment
 from shopfloor.samples import Batch, Misconfigured, Sample, Unavailable
+from shopfloor.sinks import postgres_copy
 from shopfloor.sinks.postgres import PostgresConfig
 from shopfloor.sinks.postgres_tables import key
 from shopfloor.sinks.sql.process import is_remnant
+from shopfloor.sinks.sql.rows import Block
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
@@ -355,6 +359,29 @@ async def test_a_remnant_of_this_process_is_ended(postgres: Postgres, client: Cl
             async with config(postgres.port, client.schema).build() as sink:
                 await sink.write(2, batch(Sample("a", NOW, 2.0)))
     assert [s.value for s in await client.samples()] == [1.0, 2.0]
+
+
+async def test_a_line_cut_in_the_midst_of_a_copy_is_not_said_twice(
+    postgres: Postgres, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the pipeline, for whoever runs Shopfloor; by no library beside it."""
+    async with FaultProxy("127.0.0.1", postgres.port) as proxy:
+        encoded = postgres_copy.encoded
+
+        def cut(block: Block) -> Iterator[bytes]:
+            yield from encoded(block)
+            proxy.drop()
+            for _ in range(1000):  # until it is noticed
+                yield from encoded(block)
+
+        async with config(proxy.port, client.schema).build() as sink:
+            monkeypatch.setattr(postgres_copy, "encoded", cut)
+            with pytest.raises(Unavailable):
+                await sink.write(1, batch(*(Sample("a", NOW + i, float(i)) for i in range(3000))))
+            monkeypatch.undo()
+    assert not await client.samples()
+    libraries = {record.name.partition(".")[0] for record in caplog.records if record.levelno >= logging.WARNING}
+    assert libraries <= {*QUIET}
 
 
 async def test_a_slow_line_is_no_dead_one(postgres: Postgres, client: Client) -> None:
