@@ -32,9 +32,10 @@ def bench(name: str, *, kind: str | None, as_json: bool, thorough: bool) -> None
     """Measure on this machine. Figures are medians; ratios are to a limit measured in the same run."""
     if kind is not None and name != "historian":
         raise click.UsageError("`--type` goes with `historian` only: shopfloor bench historian --type postgres")
-    from shopfloor import reports  # noqa: PLC0415
+    from shopfloor import logs, reports  # noqa: PLC0415
     from shopfloor.samples import Misconfigured  # noqa: PLC0415
 
+    logs.configure("warning")
     for one in BENCHES if name == "all" else (name,):
         try:
             if kind in ("mysql", "postgres"):
