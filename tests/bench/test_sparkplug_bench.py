@@ -1,9 +1,7 @@
 """The Sparkplug bench measures what it says: everything arrives, nobody is asked for a rebirth twice."""
 
-import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from shopfloor.bench import Result, sparkplug, storm
@@ -12,7 +10,7 @@ from shopfloor.plant.mqtt import MqttConnection
 from shopfloor.samples import Unavailable
 from shopfloor.simulators.sparkplug_fleet import Fleet, Shape
 from shopfloor.testing.contracts import Leftovers, until
-from shopfloor.testing.programs import Mosquitto, require_program
+from shopfloor.testing.programs import Mosquitto, children, require_program
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +89,8 @@ async def test_a_shopfloor_that_dies_is_no_longer_running(tmp_path: Path) -> Non
     async with Mosquitto(tmp_path) as broker:
         observed = Observed(order(broker.port, tmp_path), lambda _: None)
         async with observed:
-            children = [one for one in psutil.Process().children() if "shopfloor.bench.observed" in one.cmdline()]
-            children[-1].send_signal(signal.SIGKILL)
+            process, _ = children("shopfloor.bench.observed")[-1]
+            process.kill()
             await until(lambda: not observed.running, "its end is noticed")
 
 

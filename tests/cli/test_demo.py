@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from shopfloor.demo import Simulator, _at_work
 from shopfloor.journal import balances, read_file
 from shopfloor.samples import Unavailable
-from shopfloor.testing.programs import free_port
+from shopfloor.testing.programs import children, free_port
 
 RUN = (sys.executable, "-m", "shopfloor")
 SOURCES = ("opcua", "s7", "logix", "fleet", "cmm")
@@ -124,15 +123,10 @@ def test_a_simulator_that_is_pulled_away_comes_back_and_nothing_is_lost(tmp_path
     def back(listen: str) -> bool:
         s7 = next(one for one in ask(listen, "components")["components"] if one["name"] == "s7")
         if not killed and s7["samples"]:
-            line = next(p for p in children() if "s7" in p[1])
-            os.kill(line[0], signal.SIGKILL)
+            simulator = next(process for process, words in children("simulate") if "s7" in words)
+            simulator.kill()
             killed.append(s7["samples"])
         return bool(killed) and delivering(listen) and s7["samples"] > killed[0] + 60
-
-    def children() -> list[tuple[int, list[str]]]:
-        """The simulators of this test's demo, by their port."""
-        own = psutil.Process().children(recursive=True)
-        return [(p.pid, p.cmdline()) for p in own if "simulate" in p.cmdline()]
 
     code, out, errors = ran(tmp_path, back)
     assert code == 0, out + errors

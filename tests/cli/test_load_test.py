@@ -20,7 +20,7 @@ from shopfloor.simulators import sparkplug_fleet
 from shopfloor.simulators.sparkplug_fleet import Shape
 from shopfloor.testing.certificates import Authority
 from shopfloor.testing.contracts import until
-from shopfloor.testing.programs import Mosquitto, free_port, require_program
+from shopfloor.testing.programs import Mosquitto, children, free_port, require_program
 
 MS = 10**6
 SHAPE = Shape(group="Load 1", nodes=3, devices=2, metrics=4)
@@ -144,13 +144,9 @@ async def test_a_broker_that_dies_ends_nothing_early_and_the_rest_is_said(
 
 async def test_a_shopfloor_that_dies_ends_the_test_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     require_program("mosquitto", Mosquitto.HOW_TO_INSTALL)
-
-    def under_test() -> list[psutil.Process]:
-        return [one for one in psutil.Process().children() if "shopfloor.bench.observed" in one.cmdline()]
-
     running = asyncio.create_task(report(capsys, wanted(None, turns=100_000)))
-    await until(lambda: bool(under_test()), "it is started", within=100)
-    dying = under_test()[0]
+    await until(lambda: bool(children("shopfloor.bench.observed")), "it is started", within=100)
+    dying, _ = children("shopfloor.bench.observed")[0]
     await until(lambda: len(psutil.Process().net_connections("tcp")) >= SHAPE.nodes, "the nodes connect", within=100)
     dying.kill()
     code, found = await running

@@ -34,7 +34,7 @@ from shopfloor.sinks.opcua_memory import Memory
 from shopfloor.sources.opcua import OpcUaConfig
 from shopfloor.testing.contracts import SinkContract, SinkRig, until
 from shopfloor.testing.contracts.values import EVERY_VALUE, same_samples
-from shopfloor.testing.programs import free_port
+from shopfloor.testing.programs import children, free_port
 from tests.sinks.killing import WITH, fill
 from tests.sinks.opcua_client import NAMESPACE, Observer, code, config, connected, node, node_id, read, shown
 from tests.sinks.opcua_standard import standard, standard_nodes
@@ -482,7 +482,7 @@ async def test_the_standards_nodes_are_whole_though_their_builder_is_stopped_and
         if stopped == 20:
             return
         stopped += 1
-        (builder,) = (child for child in psutil.Process().children() if opcua_standard.BUILDER in child.cmdline())
+        ((builder, _),) = children(opcua_standard.BUILDER)
         while builder.status() != psutil.STATUS_SLEEPING:  # little is read ahead: it waits for room in the pipe
             await asyncio.sleep(0.001)
         builder.suspend()

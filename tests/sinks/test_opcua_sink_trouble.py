@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace
@@ -21,7 +20,7 @@ from shopfloor.sinks.opcua_server import ServerThread
 from shopfloor.sinks.opcua_standard import BUILDER, load
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
-from shopfloor.testing.programs import free_port
+from shopfloor.testing.programs import children, free_port
 from tests.sinks.opcua_client import NAMESPACE, Observer, code, config, connected, node_id, read, shown
 from tests.sinks.opcua_standard import standard_nodes
 
@@ -215,19 +214,10 @@ async def test_a_sink_that_is_stopped_while_it_starts_leaves_nothing(monkeypatch
     thread, space = ServerThread("stopped"), AddressSpace()
     await thread.start()
     building = asyncio.create_task(thread.call(load(space)))
-    await until(lambda: bool(builders()), "it builds", 120)
+    await until(lambda: bool(children(BUILDER)), "it builds", 120)
     building.cancel()
     await asyncio.gather(building, return_exceptions=True)
     await thread.stop()
-    assert not builders()
+    assert not children(BUILDER)
     gc.collect()
     assert not complaints
-
-
-def builders() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if BUILDER in child.cmdline():
-                found.append(child)
-    return found

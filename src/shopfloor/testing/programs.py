@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, NoReturn, Self
 
+import psutil
 import pytest
 
 from shopfloor.simulators import databases
@@ -41,6 +42,20 @@ def skipped(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def children(word: str) -> list[tuple[psutil.Process, list[str]]]:
+    """The processes below this one with that word in their command line, which stands beside each.
+
+    One that ends while it is looked at is none.
+    """
+    found: list[tuple[psutil.Process, list[str]]] = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            words = child.cmdline()
+            if word in words:
+                found.append((child, words))
+    return found
 
 
 def free_port(host: str = "127.0.0.1") -> int:
