@@ -4,12 +4,9 @@ import asyncio
 import importlib
 import multiprocessing
 import pickle
-import shutil
 import signal
 import socket
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,10 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-import psutil
 import pytest
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
 from pydantic import ValidationError
 
 from shopfloor import plant as plants
@@ -28,13 +23,12 @@ from shopfloor.journal import balances
 from shopfloor.pipeline import Pipeline
 from shopfloor.protocols.opcua_values import quality, status_of
 from shopfloor.samples import Batch, Misconfigured, Quality, Rejected, Sample, Unavailable, Value
-from shopfloor.sinks import opcua_standard
 from shopfloor.sinks.opcua import OpcUaSink, OpcUaSinkConfig
 from shopfloor.sinks.opcua_memory import Memory
 from shopfloor.sources.opcua import OpcUaConfig
 from shopfloor.testing.contracts import SinkContract, SinkRig, until
 from shopfloor.testing.contracts.values import EVERY_VALUE, same_samples
-from shopfloor.testing.programs import children, free_port
+from shopfloor.testing.programs import free_port
 from tests.sinks.killing import WITH, fill
 from tests.sinks.opcua_client import NAMESPACE, Observer, code, config, connected, node, node_id, read, shown
 from tests.sinks.opcua_standard import standard, standard_nodes
@@ -446,66 +440,6 @@ sinks:
 journal: {{path: journal.db}}
 console: null
 """
-
-
-async def test_the_standards_nodes_are_those_that_asyncua_builds() -> None:
-    """They come from a process of their own: every node, attribute and reference. It builds them twice: seconds."""
-    space = AddressSpace()
-    assert await opcua_standard.load(space)
-    expected = await standard()
-    assert set(space.keys()) == set(expected)
-    for number, built in expected.items():
-        taken = space[number]
-        assert taken.references == built.references, number
-        assert {k: v.value for k, v in taken.attributes.items()} == {k: v.value for k, v in built.attributes.items()}
-
-
-@pytest.mark.parametrize("program", ["/nowhere/python", shutil.which("true")])
-async def test_without_a_process_they_are_built_as_ever(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no program to start, or it ends at once."""
-    monkeypatch.setattr(sys, "executable", program)
-    space = AddressSpace()
-    assert not await opcua_standard.load(space)
-    assert not space.keys()
-
-
-async def test_the_standards_nodes_are_whole_though_their_builder_is_stopped_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """In the midst of a write into a full pipe, and unbuffered, as images for containers like to set it."""
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    stopped = 0
-
-    async def give_way() -> None:
-        nonlocal stopped
-        await asyncio.sleep(0)
-        if stopped == 20:
-            return
-        stopped += 1
-        ((builder, _),) = children(opcua_standard.BUILDER)
-        while builder.status() != psutil.STATUS_SLEEPING:  # little is read ahead: it waits for room in the pipe
-            await asyncio.sleep(0.001)
-        builder.suspend()
-        while builder.status() != psutil.STATUS_STOPPED:
-            await asyncio.sleep(0.001)
-        builder.resume()
-
-    monkeypatch.setattr(opcua_standard, "give_way", give_way)
-    space = AddressSpace()
-    assert await opcua_standard.load(space)
-    assert stopped == 20
-    assert len(list(space.keys())) > 6000
-
-
-async def test_the_builder_of_the_standards_nodes_ends_with_who_asked() -> None:
-    """Who is killed closes the pipe; a builder that went on would take a core for seconds, for nobody."""
-    builder = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", opcua_standard.BUILDER, stdin=PIPE, stdout=PIPE
-    )
-    assert builder.stdin is not None
-    builder.stdin.close()
-    built, _ = await builder.communicate()
-    assert (builder.returncode, built) == (1, b"")
 
 
 MOMENTS = ("before it is kept", "while it is kept", "before it is shown", "while it is shown")

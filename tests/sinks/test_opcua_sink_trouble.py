@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sys
 import weakref
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -10,17 +9,14 @@ from pathlib import Path
 
 import pytest
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
 
 from shopfloor import plant as plants
 from shopfloor.interpreter import prepared
 from shopfloor.samples import Batch, Sample, Unavailable
 from shopfloor.sinks.opcua import OpcUaSink
-from shopfloor.sinks.opcua_server import ServerThread
-from shopfloor.sinks.opcua_standard import BUILDER, load
 from shopfloor.testing.contracts import until
 from shopfloor.testing.faults import FaultProxy
-from shopfloor.testing.programs import children, free_port
+from shopfloor.testing.programs import free_port
 from tests.sinks.opcua_client import NAMESPACE, Observer, code, config, connected, node_id, read, shown
 from tests.sinks.opcua_standard import standard_nodes
 
@@ -205,19 +201,3 @@ async def test_a_server_that_runs_on_stays_out_of_sight_when_the_rest_is_not(tmp
         assert gc.get_freeze_count() > len(stays)
         assert gc.isenabled()
     assert gc.get_freeze_count() == 0
-
-
-async def test_a_sink_that_is_stopped_while_it_starts_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the process that builds the standard's nodes nor an open pipe, which would be heard of much later."""
-    complaints: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
-    thread, space = ServerThread("stopped"), AddressSpace()
-    await thread.start()
-    building = asyncio.create_task(thread.call(load(space)))
-    await until(lambda: bool(children(BUILDER)), "it builds", 120)
-    building.cancel()
-    await asyncio.gather(building, return_exceptions=True)
-    await thread.stop()
-    assert not children(BUILDER)
-    gc.collect()
-    assert not complaints

@@ -33,14 +33,14 @@ async def give_way() -> None:
 
 
 async def load(space: AddressSpace) -> bool:
-    """Put the nodes into the space; False where no process can be had: then nobody has built them yet."""
+    """Put the nodes into the space; False where no process can be had, or it ends too early: then none is there yet."""
     try:
         builder = await asyncio.create_subprocess_exec(
             # Away from Ctrl-C, which ends its pipes anyway.
             sys.executable, "-m", BUILDER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            await _take(builder, space)
+            nodes = await _taken(builder)
         finally:
             if builder.returncode is None:
                 builder.kill()
@@ -50,33 +50,37 @@ async def load(space: AddressSpace) -> bool:
     except (OSError, EOFError, pickle.UnpicklingError) as error:
         _log.debug("the standard's nodes are built here, as there is no process for it: %r", error)
         return False
+    for node_id, node in nodes:  # milliseconds
+        space[node_id] = node
     return True
 
 
-async def _take(builder: Process, space: AddressSpace) -> None:
-    """Raises EOFError when the builder ends before its end mark."""
+async def _taken(builder: Process) -> list[tuple[ua.NodeId, NodeData]]:
+    """All the nodes. Raises EOFError when the builder ends before its end mark."""
     if builder.stdout is None:
         raise EOFError
+    nodes: list[tuple[ua.NodeId, NodeData]] = []
     while size := _LENGTH.unpack(await builder.stdout.readexactly(_LENGTH.size))[0]:
-        piece: list[tuple[ua.NodeId, NodeData]] = pickle.loads(await builder.stdout.readexactly(size))  # noqa: S301  # our own process
-        for node_id, node in piece:
-            space[node_id] = node
+        nodes += pickle.loads(await builder.stdout.readexactly(size))  # noqa: S301  # our own process
         await give_way()
+    return nodes
 
 
 async def build() -> None:
     """The builder's part: the nodes to stdout."""
     server = InternalServer()
     await server.load_standard_address_space()
-    _give([(node_id, server.aspace[node_id]) for node_id in server.aspace.keys()])  # noqa: SIM118  # it is no mapping
+    _give(server.aspace)
 
 
-def _give(nodes: list[tuple[ua.NodeId, NodeData]]) -> None:
+def _give(space: AddressSpace) -> None:
     """In pieces, each behind its length; a length of 0 is the end."""
+    ids = list(space.keys())
     # Not by sys.stdout: unbuffered (PYTHONUNBUFFERED) it leaves out the rest of what could be written in part only, as
     # when the process is stopped and goes on.
     with open(sys.stdout.fileno(), "wb", closefd=False) as pipe:
-        for first in range(0, len(nodes), _PIECE):
-            piece = pickle.dumps(nodes[first : first + _PIECE], pickle.HIGHEST_PROTOCOL)
+        for first in range(0, len(ids), _PIECE):
+            nodes = [(node_id, space[node_id]) for node_id in ids[first : first + _PIECE]]
+            piece = pickle.dumps(nodes, pickle.HIGHEST_PROTOCOL)
             pipe.write(_LENGTH.pack(len(piece)) + piece)
         pipe.write(_LENGTH.pack(0))
